@@ -1,0 +1,1 @@
+//! The only place that creates, renames or syncs a local file.
