@@ -1,1 +1,6 @@
-//! (being written)
+//! The files inside a data directory, and the streams they travel in. Bytes to values and back; no I/O.
+
+#![warn(clippy::indexing_slicing)]
+
+pub mod backup_manifest;
+pub mod tar;
