@@ -1,1 +1,24 @@
-//! (being written)
+//! PostgreSQL's write-ahead log: bytes → values. No I/O, no clock, no opinion about repositories.
+//!
+//! [`SegmentScanner`] reads one segment, in chunks of any size and in constant memory, the way recovery
+//! would read it: page headers, record headers, links and checksums. It says whose segment it is, where its
+//! valid part ends and how, what is in it (commits, restore points, checkpoints), and whether something is
+//! broken *inside* what should be valid. [`TimelineHistory`] says on which timeline a position lies.
+//!
+//! Nothing here ever refuses on behalf of others: what to do with a damaged or foreign segment is the
+//! caller's decision.
+
+#![warn(clippy::indexing_slicing)]
+
+pub(crate) mod le;
+mod page;
+mod record;
+mod scan;
+mod timeline_history;
+
+pub use page::{LongHeader, Magic};
+pub use scan::{
+    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, RestorePoint, SegmentScan, SegmentScanner,
+    TimelineChange, Transaction,
+};
+pub use timeline_history::{HistoryProblem, TimelineHistory, TimelineSwitch};

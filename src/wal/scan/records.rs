@@ -1,0 +1,481 @@
+//! Following the records through a segment's pages.
+
+use super::Verdict;
+use super::summary::{
+    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, RestorePoint, SegmentScan, TimelineChange, Transaction,
+};
+use crate::types::{Lsn, SegmentName, SegmentSize};
+use crate::wal::page::{Magic, PageHeader};
+use crate::wal::record::{Event, HEADER, HEADER_BEFORE_CRC, RecordHeader};
+
+/// How much of a split record's body is kept for its fields. Only the lists of subtransactions and of
+/// dropped files in front of a prepared transaction's number can be longer; the number is then not known.
+const KEPT: usize = 64 << 10;
+
+/// Where the reader stands.
+#[derive(Debug, Clone, Copy)]
+enum State {
+    /// At the place of a record's header.
+    Start,
+    /// Within a header that is split: `have` bytes of it are in `Records::split`.
+    Header { have: usize },
+    /// Within a record's body.
+    Body { left: u64 },
+    /// Within the rest of a record whose beginning was not seen, or is broken.
+    Rest { left: u64 },
+    /// Within the zeros that fill up to the next multiple of eight.
+    Padding { left: usize },
+    /// Behind something broken: nothing can be read before the next page.
+    Lost,
+    /// Behind a switch record.
+    Unused { zeros: bool },
+}
+
+/// The record that is being read.
+#[derive(Debug, Clone, Copy)]
+struct Current {
+    start: Lsn,
+    header: RecordHeader,
+    /// The header's bytes that the checksum takes last.
+    raw: [u8; HEADER_BEFORE_CRC],
+    crc: u32,
+    /// Its link is wrong: it is followed only because the next one may link to it.
+    tentative: bool,
+}
+
+/// Something that is not as it should be, and as yet no proof whether the segment went on behind it.
+#[derive(Debug, Clone, Copy)]
+struct Suspect {
+    damage: Damage,
+    why: EarlyEnd,
+    /// It ended on the last page, was all there and linked as this segment's own: only its checksum is wrong.
+    own: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Records {
+    state: State,
+    split: [u8; HEADER],
+    current: Option<Current>,
+    kept: Vec<u8>,
+    /// Where the record before starts, if that is known.
+    prev: Option<Lsn>,
+    suspect: Option<Suspect>,
+    magic: Magic,
+    on_last_page: bool,
+    scan: SegmentScan,
+}
+
+impl Records {
+    pub(super) fn new(start: Lsn, size: SegmentSize) -> Self {
+        Self {
+            state: State::Lost,
+            split: [0; HEADER],
+            current: None,
+            kept: Vec::new(),
+            prev: None,
+            suspect: None,
+            magic: Magic(0),
+            on_last_page: false,
+            scan: SegmentScan::empty(start, size),
+        }
+    }
+
+    /// The segment begins with a page that belongs here.
+    pub(super) fn first_page(&mut self, page: &PageHeader) {
+        self.magic = page.magic;
+        self.resume(page);
+    }
+
+    /// A later page begins.
+    pub(super) fn page(&mut self, verdict: Verdict, at: Lsn, last: bool) {
+        if let State::Unused { zeros } = self.state {
+            self.state = State::Unused { zeros: zeros && matches!(verdict, Verdict::Zeros) };
+            return;
+        }
+        self.on_last_page = last;
+        match verdict {
+            Verdict::Current(page) => self.current_page(&page, at),
+            Verdict::Zeros => self.missing_page(EarlyEnd::Zeros, at),
+            Verdict::Old => self.missing_page(EarlyEnd::OldPage, at),
+            Verdict::Broken => {
+                // Behind an early end nothing is expected, and so nothing can be broken.
+                if self.suspect.is_none() && !matches!(self.state, State::Lost) {
+                    self.damaged(Damage { lsn: self.stopped_at(at), kind: DamageKind::PageHeader });
+                }
+                self.lose();
+            }
+        }
+    }
+
+    /// The next bytes of a page's body.
+    pub(super) fn body(&mut self, mut bytes: &[u8], mut at: Lsn) {
+        while !bytes.is_empty() {
+            let taken = match self.state {
+                State::Lost => return,
+                State::Unused { zeros } => {
+                    self.state = State::Unused { zeros: zeros && all_zeros(bytes) };
+                    return;
+                }
+                State::Padding { left } => {
+                    let here = left.min(bytes.len());
+                    self.state =
+                        if here == left { State::Start } else { State::Padding { left: left - here } };
+                    here
+                }
+                State::Rest { left } => {
+                    let here = first_of(left, bytes.len());
+                    let left = left - here as u64;
+                    self.state = State::Rest { left };
+                    if left == 0 {
+                        self.end_record(at.plus(here as u64));
+                        self.move_valid_end(at.plus(here as u64));
+                    }
+                    here
+                }
+                State::Body { left } => {
+                    let here = first_of(left, bytes.len());
+                    let (body, _) = bytes.split_at(here);
+                    self.more_body(body);
+                    let left = left - here as u64;
+                    self.state = State::Body { left };
+                    if left == 0 {
+                        self.split_record_ends(at.plus(here as u64));
+                    }
+                    here
+                }
+                State::Start => self.start(bytes, at),
+                State::Header { have } => self.more_header(bytes, at, have),
+            };
+            bytes = bytes.get(taken..).unwrap_or_default();
+            at = at.plus(taken as u64);
+        }
+    }
+
+    /// Gives back what was found; `read` says that the segment was the right one and was read to its end.
+    pub(super) fn finish(mut self, name: SegmentName, read: bool) -> SegmentScan {
+        let suspect = self.suspect.take();
+        if let Some(suspect) = suspect.filter(|suspect| suspect.own) {
+            self.damaged(suspect.damage);
+        }
+        self.scan.name = name;
+        self.scan.ends = match (self.state, suspect) {
+            _ if !read => Ends::Unknown,
+            (State::Unused { zeros }, _) => Ends::Switch { zero_tail: zeros },
+            (_, Some(Suspect { damage, why, .. })) => Ends::Early { at: damage.lsn, why },
+            (State::Lost, None) => Ends::Early {
+                at: self.scan.damage.map_or(Lsn::INVALID, |damage| damage.lsn),
+                why: EarlyEnd::NoRecord,
+            },
+            (State::Start | State::Padding { .. }, None) => Ends::Full,
+            (State::Rest { .. }, None) => Ends::ContinuesInNext { record: None },
+            (State::Header { .. } | State::Body { .. }, None) => {
+                Ends::ContinuesInNext { record: self.current.map(|record| record.start) }
+            }
+        };
+        self.scan
+    }
+
+    /// Takes up reading on a page that belongs here.
+    fn resume(&mut self, page: &PageHeader) {
+        self.current = None;
+        self.state = if page.is_continuation() {
+            State::Rest { left: u64::from(page.remaining) }
+        } else {
+            State::Start
+        };
+    }
+
+    fn current_page(&mut self, page: &PageHeader, at: Lsn) {
+        if let Some(suspect) = self.suspect.take() {
+            self.damaged(suspect.damage);
+        }
+        let missing = match self.state {
+            State::Lost | State::Unused { .. } => {
+                self.prev = None;
+                return self.resume(page);
+            }
+            State::Start | State::Padding { .. } => 0,
+            State::Rest { left } | State::Body { left } => left,
+            State::Header { have } => {
+                let total = self.split.first_chunk().copied().map_or(0, u32::from_le_bytes);
+                u64::from(total).saturating_sub(have as u64)
+            }
+        };
+        if missing > 0 && !page.is_continuation() && page.overwrites_continuation() {
+            self.scan.overwritten += 1;
+            return self.resume(page);
+        }
+        let found = if page.is_continuation() { page.remaining } else { 0 };
+        if missing != u64::from(found) {
+            let lsn = self.stopped_at(at);
+            self.damaged(Damage { lsn, kind: DamageKind::Continuation { expected: missing, found } });
+            self.prev = None;
+            self.resume(page);
+        }
+    }
+
+    fn missing_page(&mut self, why: EarlyEnd, at: Lsn) {
+        if !matches!(self.state, State::Lost) {
+            let damage = Damage { lsn: self.stopped_at(at), kind: DamageKind::MissingPage };
+            self.suspect(Suspect { damage, why, own: false });
+        }
+        self.lose();
+    }
+
+    /// Where recovery would stop if it cannot go on into the page at `at`.
+    fn stopped_at(&self, at: Lsn) -> Lsn {
+        self.current.map_or(at, |record| record.start)
+    }
+
+    fn lose(&mut self) {
+        self.state = State::Lost;
+        self.current = None;
+    }
+
+    /// A record should start here.
+    fn start(&mut self, bytes: &[u8], at: Lsn) -> usize {
+        let Some(raw) = bytes.first_chunk::<HEADER>() else {
+            self.current = None;
+            self.state = State::Header { have: 0 };
+            return self.more_header(bytes, at, 0);
+        };
+        let Some(record) = self.begin(raw, at) else { return 0 };
+        let total = usize::try_from(record.header.total).unwrap_or(usize::MAX);
+        let Some(body) = bytes.get(HEADER..total) else {
+            self.current = Some(record);
+            self.state = State::Body { left: u64::from(record.header.total) - HEADER as u64 };
+            return HEADER;
+        };
+        let end = at.plus(total as u64);
+        self.record(&record, crc32c::crc32c(body), body, end);
+        total
+    }
+
+    /// More of a header that is split. Its length is known as soon as four bytes are there.
+    fn more_header(&mut self, bytes: &[u8], at: Lsn, have: usize) -> usize {
+        let mut copied = 0;
+        for (to, from) in self.split.iter_mut().skip(have).zip(bytes) {
+            *to = *from;
+            copied += 1;
+        }
+        let have = have + copied;
+        let start = match self.current {
+            // The header's first part was on the page before, so its start is not `at - have`.
+            Some(record) => record.start,
+            None => Lsn(at.plus(copied as u64).0.saturating_sub(have as u64)),
+        };
+        self.state = State::Header { have };
+        let raw = self.split;
+        if have == HEADER {
+            if let Some(record) = self.begin(&raw, start) {
+                self.current = Some(record);
+                let left = u64::from(record.header.total) - HEADER as u64;
+                self.state = State::Body { left };
+                if left == 0 {
+                    self.split_record_ends(at.plus(copied as u64));
+                }
+            }
+        } else if have >= 4 {
+            // Remembers the start; a page may end before the header does.
+            self.current = self.sane(&RecordHeader::read(&raw), start).then(|| Current::new(&raw, start));
+        }
+        copied
+    }
+
+    /// Checks a header's length and link.
+    fn begin(&mut self, raw: &[u8; HEADER], at: Lsn) -> Option<Current> {
+        let mut record = Current::new(raw, at);
+        let header = record.header;
+        if !self.sane(&header, at) {
+            return None;
+        }
+        let linked = match self.prev {
+            Some(prev) => header.prev == prev,
+            None => header.prev < at,
+        };
+        if let Some(suspect) = self.suspect.take() {
+            if !linked {
+                self.suspect = Some(suspect);
+                self.lose();
+                return None;
+            }
+            self.damaged(suspect.damage);
+        }
+        if !linked {
+            let kind = DamageKind::Link { expected: self.prev, found: header.prev };
+            self.suspect(Suspect { damage: Damage { lsn: at, kind }, why: EarlyEnd::NoRecord, own: false });
+            record.tentative = true;
+        }
+        self.scan.first_record.get_or_insert(at);
+        self.kept.clear();
+        Some(record)
+    }
+
+    /// Whether a record can have this length; what has not is the end, or damage.
+    fn sane(&mut self, header: &RecordHeader, at: Lsn) -> bool {
+        if header.total as usize >= HEADER {
+            return true;
+        }
+        let (kind, why) = match header.total {
+            0 => (DamageKind::ZeroRecord, EarlyEnd::Zeros),
+            length => (DamageKind::Length(length), EarlyEnd::NoRecord),
+        };
+        self.suspect(Suspect { damage: Damage { lsn: at, kind }, why, own: false });
+        self.lose();
+        false
+    }
+
+    fn more_body(&mut self, body: &[u8]) {
+        let Some(record) = &mut self.current else { return };
+        record.crc = crc32c::crc32c_append(record.crc, body);
+        if record.header.is_of_interest() {
+            let room = KEPT.saturating_sub(self.kept.len());
+            self.kept.extend_from_slice(body.get(..room).unwrap_or(body));
+        }
+    }
+
+    fn split_record_ends(&mut self, end: Lsn) {
+        let Some(record) = self.current.take() else { return };
+        let kept = std::mem::take(&mut self.kept);
+        self.record(&record, record.crc, &kept, end);
+        self.kept = kept;
+    }
+
+    /// A record is complete: `body_crc` covers its whole body, `body` may be cut off.
+    fn record(&mut self, record: &Current, body_crc: u32, body: &[u8], end: Lsn) {
+        self.prev = Some(record.start);
+        self.end_record(end);
+        if record.tentative {
+            return;
+        }
+        if crc32c::crc32c_append(body_crc, &record.raw) != record.header.crc {
+            let damage = Damage { lsn: record.start, kind: DamageKind::Checksum };
+            return self.suspect(Suspect { damage, why: EarlyEnd::NoRecord, own: self.on_last_page });
+        }
+        self.scan.records += 1;
+        self.scan.last_record = Some(record.start);
+        self.move_valid_end(end);
+        if record.header.is_of_interest()
+            && let Some(event) = Event::read(&record.header, body, self.magic)
+        {
+            self.scan.note(event, record.start);
+        } else if record.header.is_switch() {
+            self.state = State::Unused { zeros: true };
+        }
+    }
+
+    fn end_record(&mut self, end: Lsn) {
+        let left = end.0.wrapping_neg() & 7;
+        self.state = match usize::try_from(left) {
+            Ok(left) if left > 0 => State::Padding { left },
+            _ => State::Start,
+        };
+    }
+
+    fn move_valid_end(&mut self, end: Lsn) {
+        if self.scan.damage.is_none() {
+            self.scan.end_of_valid = Lsn(end.0.saturating_add(7) & !7);
+        }
+    }
+
+    /// The first suspect counts: what comes behind it may be its consequence.
+    fn suspect(&mut self, suspect: Suspect) {
+        self.suspect.get_or_insert(suspect);
+    }
+
+    fn damaged(&mut self, damage: Damage) {
+        self.scan.damage.get_or_insert(damage);
+    }
+}
+
+impl Current {
+    fn new(raw: &[u8; HEADER], start: Lsn) -> Self {
+        let header = RecordHeader::read(raw);
+        let raw = raw.first_chunk().copied().unwrap_or([0; HEADER_BEFORE_CRC]);
+        Self { start, header, raw, crc: 0, tentative: false }
+    }
+}
+
+impl SegmentScan {
+    fn empty(start: Lsn, size: SegmentSize) -> Self {
+        Self {
+            name: SegmentName::holding(crate::types::TimelineId(1), start, size),
+            size,
+            bytes: 0,
+            header: None,
+            problem: None,
+            ends: Ends::Unknown,
+            damage: None,
+            end_of_valid: start,
+            first_record: None,
+            last_record: None,
+            records: 0,
+            commits: 0,
+            aborts: 0,
+            first_transaction: None,
+            last_transaction: None,
+            time_span: None,
+            restore_points: Vec::new(),
+            timeline_changes: Vec::new(),
+            checkpoints: Vec::new(),
+            not_listed: 0,
+            overwritten: 0,
+        }
+    }
+
+    fn note(&mut self, event: Event, lsn: Lsn) {
+        match event {
+            Event::Commit { xid, time } => {
+                self.commits += 1;
+                self.note_transaction(Transaction { time, xid, lsn });
+            }
+            Event::Abort { xid, time } => {
+                self.aborts += 1;
+                self.note_transaction(Transaction { time, xid, lsn });
+            }
+            Event::RestorePoint { name, time } => {
+                self.not_listed += list(&mut self.restore_points, RestorePoint { name, time, lsn });
+            }
+            Event::EndOfRecovery { time, timeline, previous } => {
+                let change = TimelineChange { timeline, previous, time, lsn };
+                self.not_listed += list(&mut self.timeline_changes, change);
+            }
+            Event::Checkpoint { online, redo, timeline, previous, time } => {
+                if timeline != previous {
+                    let change = TimelineChange { timeline, previous, time, lsn };
+                    self.not_listed += list(&mut self.timeline_changes, change);
+                }
+                let checkpoint = Checkpoint { online, redo, timeline, time, lsn };
+                self.not_listed += list(&mut self.checkpoints, checkpoint);
+            }
+        }
+    }
+
+    fn note_transaction(&mut self, transaction: Transaction) {
+        let time = transaction.time;
+        self.first_transaction.get_or_insert(transaction);
+        self.last_transaction = Some(transaction);
+        self.time_span = Some(match self.time_span {
+            Some((earliest, latest)) => (earliest.min(time), latest.max(time)),
+            None => (time, time),
+        });
+    }
+}
+
+fn list<T>(values: &mut Vec<T>, value: T) -> u64 {
+    if values.len() < SegmentScan::LISTED {
+        values.push(value);
+        return 0;
+    }
+    1
+}
+
+fn first_of(left: u64, available: usize) -> usize {
+    usize::try_from(left).map_or(available, |left| left.min(available))
+}
+
+/// Without an early way out within 64 bytes, so that the compiler takes them at once.
+fn all_zeros(bytes: &[u8]) -> bool {
+    bytes.chunks(64).all(|chunk| chunk.iter().fold(0, |seen, byte| seen | byte) == 0)
+}
