@@ -3,4 +3,5 @@
 #![warn(clippy::indexing_slicing)]
 
 pub mod backup_manifest;
+pub mod control_file;
 pub mod tar;

@@ -17,6 +17,7 @@ mod scan;
 mod timeline_history;
 
 pub use page::{LongHeader, Magic};
+pub(crate) use record::moment_from_unix_seconds;
 pub use scan::{
     Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, RestorePoint, SegmentScan, SegmentScanner,
     TimelineChange, Transaction,
