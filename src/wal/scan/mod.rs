@@ -22,9 +22,10 @@
 //! holds for a page that belongs here but goes on with another number of bytes than the record before it
 //! lacks.
 //!
-//! Without proof the segment [ends early](Ends::Early). Two things cannot be seen from one segment: damage
-//! in the rest of a record that began in the segment before, and damage in a record that goes on in the
-//! next one, because the checksum covers the whole record.
+//! Without proof the segment [ends early](Ends::Early), and [`EarlyEnd::NoRecord`] says that it does so in
+//! bytes that are no record. Two things cannot be seen from one segment: damage in the rest of a record that
+//! began in the segment before, and damage in a record that goes on in the next one, because the checksum
+//! covers the whole record.
 //!
 //! A record that is not continued because the server crashed, and overwrote the rest afterwards, is marked
 //! as such by the next page's header, and is no damage. Behind damage, reading goes on: at the broken

@@ -43,6 +43,14 @@ struct Current {
     tentative: bool,
 }
 
+/// Where the record before the next one starts.
+#[derive(Debug, Clone, Copy)]
+enum Previous {
+    At(Lsn),
+    /// Not seen, but before the page where reading began or was taken up again.
+    Before(Lsn),
+}
+
 /// Something that is not as it should be, and as yet no proof whether the segment went on behind it.
 #[derive(Debug, Clone, Copy)]
 struct Suspect {
@@ -58,8 +66,7 @@ pub(super) struct Records {
     split: [u8; HEADER],
     current: Option<Current>,
     kept: Vec<u8>,
-    /// Where the record before starts, if that is known.
-    prev: Option<Lsn>,
+    prev: Previous,
     suspect: Option<Suspect>,
     magic: Magic,
     on_last_page: bool,
@@ -73,7 +80,7 @@ impl Records {
             split: [0; HEADER],
             current: None,
             kept: Vec::new(),
-            prev: None,
+            prev: Previous::Before(start),
             suspect: None,
             magic: Magic(0),
             on_last_page: false,
@@ -192,7 +199,7 @@ impl Records {
         }
         let missing = match self.state {
             State::Lost | State::Unused { .. } => {
-                self.prev = None;
+                self.prev = Previous::Before(at);
                 return self.resume(page);
             }
             State::Start | State::Padding { .. } => 0,
@@ -210,7 +217,7 @@ impl Records {
         if missing != u64::from(found) {
             let lsn = self.stopped_at(at);
             self.damaged(Damage { lsn, kind: DamageKind::Continuation { expected: missing, found } });
-            self.prev = None;
+            self.prev = Previous::Before(at);
             self.resume(page);
         }
     }
@@ -291,8 +298,8 @@ impl Records {
             return None;
         }
         let linked = match self.prev {
-            Some(prev) => header.prev == prev,
-            None => header.prev < at,
+            Previous::At(prev) => header.prev == prev,
+            Previous::Before(page) => header.prev < page,
         };
         if let Some(suspect) = self.suspect.take() {
             if !linked {
@@ -303,7 +310,11 @@ impl Records {
             self.damaged(suspect.damage);
         }
         if !linked {
-            let kind = DamageKind::Link { expected: self.prev, found: header.prev };
+            let expected = match self.prev {
+                Previous::At(prev) => Some(prev),
+                Previous::Before(_) => None,
+            };
+            let kind = DamageKind::Link { expected, found: header.prev };
             self.suspect(Suspect { damage: Damage { lsn: at, kind }, why: EarlyEnd::NoRecord, own: false });
             record.tentative = true;
         }
@@ -344,7 +355,7 @@ impl Records {
 
     /// A record is complete: `body_crc` covers its whole body, `body` may be cut off.
     fn record(&mut self, record: &Current, body_crc: u32, body: &[u8], end: Lsn) {
-        self.prev = Some(record.start);
+        self.prev = Previous::At(record.start);
         self.end_record(end);
         if record.tentative {
             return;

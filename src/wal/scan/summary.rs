@@ -167,7 +167,9 @@ impl fmt::Display for DamageKind {
             Self::Link { expected: Some(expected), found } => {
                 write!(f, "record linked to {found} instead of {expected}")
             }
-            Self::Link { expected: None, found } => write!(f, "record linked forward to {found}"),
+            Self::Link { expected: None, found } => {
+                write!(f, "record linked to {found}, where none before it can start")
+            }
             Self::Length(length) => write!(f, "record with an impossible length of {length} bytes"),
             Self::ZeroRecord => f.write_str("zeros instead of a record"),
             Self::PageHeader => f.write_str("broken page header"),
