@@ -1,0 +1,8 @@
+//! Everything that needs more than a function call: real servers, real stores, the real binary.
+//!
+//! One binary, so that one link serves all tests. A module's name is what it proves. A test that cannot have what it needs
+//! fails and says so; it never passes without having looked.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods)]
+
+mod wal_oracle;
