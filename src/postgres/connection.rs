@@ -365,11 +365,11 @@ impl Connection {
 }
 
 /// `prefer` and `allow` try the other way after a failed handshake, and where `pg_hba.conf` may have lines
-/// for the other way only.
+/// for the other way only. A wrong password stays wrong.
 fn may_try_the_other_way(error: &PostgresError) -> bool {
     match error {
         PostgresError::NoTls { .. } | PostgresError::TlsHandshake { .. } => true,
-        error => error.code().is_some_and(|code| code.starts_with("28")),
+        error => error.code() == Some("28000"),
     }
 }
 

@@ -5,4 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod support;
+
+mod replication;
 mod wal_oracle;

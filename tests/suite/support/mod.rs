@@ -1,0 +1,29 @@
+//! What tests stand on: a directory of their own, servers, the binary.
+//!
+//! As root everything that belongs to the server runs as user `postgres` (a server refuses root), otherwise as ourselves.
+
+// Each helper is there for the tests that will need it; an unused one is no mistake.
+#![allow(dead_code, unused_imports)]
+
+mod account;
+mod installation;
+mod pitr;
+mod server;
+mod standby;
+mod test_dir;
+
+pub(crate) use account::Account;
+pub(crate) use installation::{Installation, all_majors, distribution_major};
+pub(crate) use pitr::{Outcome, Pitr};
+pub(crate) use server::{Server, ServerBuilder, StopMode};
+pub(crate) use test_dir::TestDir;
+
+/// Asks again until `done` says yes; panics with `what` after `seconds`.
+#[track_caller]
+pub(crate) fn wait_until(what: &str, seconds: u64, mut done: impl FnMut() -> bool) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    while !done() {
+        assert!(std::time::Instant::now() < end, "waited {seconds} s in vain until {what}");
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
