@@ -1,4 +1,1 @@
-//! One file or folder for each verb: no clap, no printing, no exit. Everything comes as an argument:
-//! repository, options, clock, monitor.
-
-pub mod backup;
+//! (being written)

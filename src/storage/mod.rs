@@ -11,12 +11,17 @@
 //! such name. A missing root, a missing bucket, a refusal, a time-out are errors.
 
 mod error;
+mod fs;
+mod name;
+mod retry;
 
 use std::ops::Range;
 
 use bytes::Bytes;
 
 pub use error::{StorageError, StorageErrorKind};
+pub use fs::FsStorage;
+pub use retry::RetryStorage;
 
 /// The result of a create-only write. Both are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

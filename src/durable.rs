@@ -1,1 +1,0 @@
-//! The only place that creates, renames or syncs a local file.
