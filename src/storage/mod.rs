@@ -13,7 +13,9 @@
 mod error;
 mod fs;
 mod name;
+mod open;
 mod retry;
+mod s3;
 
 use std::ops::Range;
 
@@ -21,7 +23,9 @@ use bytes::Bytes;
 
 pub use error::{StorageError, StorageErrorKind};
 pub use fs::FsStorage;
+pub use open::{Options, UrlError, open};
 pub use retry::RetryStorage;
+pub use s3::{S3Options, S3Storage};
 
 /// The result of a create-only write. Both are durable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
