@@ -1,1 +1,14 @@
-//! (being written)
+//! Plaintext ↔ object bytes: zstd frames with digests, and the skippable frame that carries a summary.
+//!
+//! Plain functions, no I/O: callers choose the threads. Everything that is decoded is checked against a
+//! BLAKE3 digest of its raw bytes before it is handed out.
+
+#![warn(clippy::indexing_slicing)]
+
+mod frame;
+mod skippable;
+#[cfg(test)]
+mod tests;
+
+pub use frame::{CodecError, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_frame, decode_frames};
+pub use skippable::{SKIPPABLE_HEADER_LEN, SkippableHeader, encode_skippable};

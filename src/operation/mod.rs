@@ -1,1 +1,4 @@
-//! (being written)
+//! One file or folder for each verb: no clap, no printing, no exit. Everything comes as an argument:
+//! repository, options, clock, monitor.
+
+pub mod backup;

@@ -152,12 +152,7 @@ impl Connection {
             SessionAttrs::Primary | SessionAttrs::ReadWrite => false,
             SessionAttrs::Standby | SessionAttrs::ReadOnly => true,
         };
-        let standby = match conn.parameter("in_hot_standby") {
-            Some(value) => value == "on",
-            // Before 14; a server in recovery has no other setting of this.
-            None => conn.show("transaction_read_only").await? == "on",
-        };
-        if standby == wants_standby {
+        if conn.is_standby().await? == wants_standby {
             Ok(conn)
         } else {
             Err(PostgresError::WrongSession { target: host.to_string(), wanted: attrs.as_str() })
@@ -260,6 +255,15 @@ impl Connection {
                 _ => return Err(PostgresError::protocol(format!("a message that is no answer to {action}"))),
             }
         }
+    }
+
+    /// Whether the server is in recovery.
+    pub(super) async fn is_standby(&mut self) -> Result<bool, PostgresError> {
+        Ok(match self.parameter("in_hot_standby") {
+            Some(value) => value == "on",
+            // Before 14; a server in recovery has no other setting of this.
+            None => self.show("transaction_read_only").await? == "on",
+        })
     }
 
     /// A setting's value, as `SHOW` prints it.

@@ -98,6 +98,11 @@ impl ReplicationClient {
             .ok_or_else(|| PostgresError::protocol(format!("wal_segment_size = \"{text}\"")))
     }
 
+    /// Whether the server is in recovery.
+    pub async fn is_standby(&mut self) -> Result<bool, PostgresError> {
+        self.conn.is_standby().await
+    }
+
     /// Creates a physical slot that keeps WAL from now on. The old syntax is the one that all majors know.
     pub async fn create_slot(&mut self, name: &SlotName, temporary: bool) -> Result<(), PostgresError> {
         let temporary = if temporary { " TEMPORARY" } else { "" };

@@ -4,7 +4,7 @@
 use super::connection::{Connection, Purpose, Row};
 use super::conninfo::ConnInfo;
 use super::error::PostgresError;
-use crate::types::{Lsn, SegmentName};
+use crate::types::{Lsn, SegmentName, SystemId};
 
 /// A connection for SQL.
 #[derive(Debug)]
@@ -60,6 +60,12 @@ impl SqlClient {
             .await?
             .parse()
             .map_err(|_| PostgresError::protocol("a server_version_num that is no number"))
+    }
+
+    /// The cluster's number.
+    pub async fn system_id(&mut self) -> Result<SystemId, PostgresError> {
+        let command = "SELECT system_identifier FROM pg_control_system()";
+        self.one(command, "the system identifier").await?.parse(0, "system identifier")
     }
 
     /// Whether the server is a standby (or recovering).

@@ -7,5 +7,6 @@
 
 mod support;
 
+mod backup;
 mod replication;
 mod wal_oracle;

@@ -1,3 +1,8 @@
 //! A backup as objects: `started.json` first, parts, index and manifest, `backup.json` last.
 
 pub mod format;
+mod spool;
+mod writer;
+
+pub use spool::{Spool, SpoolReader};
+pub use writer::{BackupSetError, BackupWriter, PART_SIZE, PartWriter};

@@ -1,0 +1,114 @@
+use std::io;
+
+/// The greatest number of raw bytes in one frame: what a reader must be able to hold, and what one worker
+/// takes at a time.
+pub const MAX_FRAME_RAW: usize = 4 << 20;
+
+/// Why stored bytes are not what they should be.
+#[derive(Debug, thiserror::Error)]
+pub enum CodecError {
+    /// zstd refused them.
+    #[error("the compressed bytes are damaged")]
+    Zstd(#[source] io::Error),
+    /// They decode, but to something else.
+    #[error("the raw bytes have digest {found}, not {expected}")]
+    Digest {
+        /// BLAKE3 that was promised.
+        expected: String,
+        /// BLAKE3 of what was decoded.
+        found: String,
+    },
+    /// They decode to another length.
+    #[error("{found} raw bytes instead of {expected}")]
+    Length {
+        /// Bytes promised.
+        expected: u64,
+        /// Bytes found.
+        found: u64,
+    },
+    /// The object does not start with a summary.
+    #[error("no summary at the object's start: {0}")]
+    NoSummary(&'static str),
+}
+
+/// BLAKE3 as 64 hex digits.
+pub fn blake3_hex(raw: &[u8]) -> String {
+    blake3::hash(raw).to_hex().to_string()
+}
+
+/// Compresses frames; keeps zstd's working memory between them.
+pub struct FrameEncoder {
+    inner: zstd::bulk::Compressor<'static>,
+}
+
+impl std::fmt::Debug for FrameEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrameEncoder")
+    }
+}
+
+impl FrameEncoder {
+    /// An encoder at a zstd level (−7 … 19).
+    pub fn new(level: i32) -> io::Result<Self> {
+        let mut inner = zstd::bulk::Compressor::new(level)?;
+        // zstd's own checksum costs little and lets `zstd -t` and `zstd -d` find damage without pitr.
+        inner.include_checksum(true)?;
+        Ok(Self { inner })
+    }
+
+    /// Appends one frame holding `raw` to `out`; returns how many bytes it took.
+    pub fn append(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+        let start = out.len();
+        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        let mut cursor = io::Cursor::new(std::mem::take(out));
+        cursor.set_position(start as u64);
+        let result = self.inner.compress_to_buffer(raw, &mut cursor);
+        *out = cursor.into_inner();
+        match result {
+            Ok(written) => {
+                out.truncate(start + written);
+                Ok(written)
+            }
+            Err(e) => {
+                out.truncate(start);
+                Err(e)
+            }
+        }
+    }
+}
+
+/// Decodes one frame and proves that it is what was promised.
+pub fn decode_frame(stored: &[u8], raw_len: usize, expected_blake3: &str) -> Result<Vec<u8>, CodecError> {
+    let raw = zstd::bulk::decompress(stored, raw_len).map_err(CodecError::Zstd)?;
+    if raw.len() != raw_len {
+        return Err(CodecError::Length { expected: raw_len as u64, found: raw.len() as u64 });
+    }
+    let found = blake3_hex(&raw);
+    if found == expected_blake3 {
+        Ok(raw)
+    } else {
+        Err(CodecError::Digest { expected: expected_blake3.to_owned(), found })
+    }
+}
+
+/// Decodes a run of frames as a whole (small files: an index, a manifest) and proves its digest.
+pub fn decode_frames(stored: &[u8], raw_len: u64, expected_blake3: &str) -> Result<Vec<u8>, CodecError> {
+    use std::io::Read;
+    let capacity = usize::try_from(raw_len).unwrap_or(usize::MAX).min(64 << 20);
+    let mut raw = Vec::with_capacity(capacity);
+    // One byte more than promised shows a longer content without decoding all of it.
+    zstd::stream::read::Decoder::new(stored)
+        .map_err(CodecError::Zstd)?
+        .take(raw_len.saturating_add(1))
+        .read_to_end(&mut raw)
+        .map_err(CodecError::Zstd)?;
+    if raw.len() as u64 != raw_len {
+        return Err(CodecError::Length { expected: raw_len, found: raw.len() as u64 });
+    }
+    let found = blake3_hex(&raw);
+    if found == expected_blake3 {
+        Ok(raw)
+    } else {
+        Err(CodecError::Digest { expected: expected_blake3.to_owned(), found })
+    }
+}

@@ -1,0 +1,64 @@
+use proptest::prelude::*;
+
+use super::*;
+
+#[test]
+fn a_flipped_bit_in_a_frame_is_found() {
+    let raw: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+    let mut stored = Vec::new();
+    FrameEncoder::new(3).unwrap().append(&raw, &mut stored).unwrap();
+    let digest = blake3_hex(&raw);
+    assert_eq!(decode_frame(&stored, raw.len(), &digest).unwrap(), raw);
+    for at in (0..stored.len()).step_by(stored.len() / 50) {
+        let mut bad = stored.clone();
+        bad[at] ^= 0x10;
+        assert!(decode_frame(&bad, raw.len(), &digest).is_err(), "byte {at}");
+    }
+}
+
+#[test]
+fn a_frame_of_other_bytes_is_refused_though_it_decodes() {
+    let mut stored = Vec::new();
+    FrameEncoder::new(3).unwrap().append(b"one thing", &mut stored).unwrap();
+    let err = decode_frame(&stored, 9, &blake3_hex(b"another..")).unwrap_err();
+    assert!(matches!(err, CodecError::Digest { .. }), "{err}");
+}
+
+#[test]
+fn a_longer_content_than_promised_is_refused_without_decoding_all_of_it() {
+    let raw = vec![0u8; 50 << 20];
+    let mut stored = Vec::new();
+    FrameEncoder::new(1).unwrap().append(&raw, &mut stored).unwrap();
+    assert!(decode_frames(&stored, 10, &blake3_hex(&[0; 10])).is_err());
+    assert!(decode_frame(&stored, 10, &blake3_hex(&[0; 10])).is_err());
+}
+
+#[test]
+fn appended_frames_keep_what_stood_before() {
+    let mut out = b"before".to_vec();
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let first = encoder.append(b"aaaa", &mut out).unwrap();
+    let second = encoder.append(b"bbbb", &mut out).unwrap();
+    assert_eq!(&out[..6], b"before");
+    assert_eq!(out.len(), 6 + first + second);
+    assert_eq!(decode_frames(&out[6..], 8, &blake3_hex(b"aaaabbbb")).unwrap(), b"aaaabbbb");
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_survive_the_round_trip(raw in proptest::collection::vec(any::<u8>(), 0..5000), level in -3..6) {
+        let mut stored = encode_skippable(b"{}").unwrap();
+        FrameEncoder::new(level).unwrap().append(&raw, &mut stored).unwrap();
+        let header = SkippableHeader::parse(&stored).unwrap();
+        prop_assert_eq!(header.content(&stored).unwrap(), b"{}");
+        let back = decode_frame(&stored[header.frame_len()..], raw.len(), &blake3_hex(&raw)).unwrap();
+        prop_assert_eq!(back, raw);
+    }
+
+    #[test]
+    fn no_bytes_make_the_header_reader_panic(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        if let Ok(header) = SkippableHeader::parse(&bytes) {
+            let _content = header.content(&bytes);
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! `--wal include`: a second replication connection brings the WAL that the backup needs, so that nothing
+//! has to be archived by anybody else.
+//!
+//! A temporary slot is made before the backup begins, so that the server keeps that WAL; the server drops
+//! it with the connection, whatever happens to us. Whole segments are handed on under their names. A
+//! primary ends its segment with the backup; of a standby's last segment there is only a piece.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Runtime;
+
+use super::BackupError;
+use crate::postgres::replication::{ReplicationClient, SlotName, WalEvent, WalStream};
+use crate::postgres::{ConnInfo, PostgresError};
+use crate::types::{Lsn, Moment, SegmentName, SegmentSize, SystemId, TimelineId};
+
+type SinkResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// Where streamed WAL goes. Durable when `Ok`.
+pub trait WalSink: Sync {
+    /// A whole segment.
+    fn segment(&self, name: SegmentName, bytes: &[u8]) -> SinkResult;
+    /// A timeline's history file.
+    fn history(&self, timeline: TimelineId, bytes: &[u8]) -> SinkResult;
+    /// The start of a segment that is not complete: the WAL from `from` on.
+    fn piece(&self, timeline: TimelineId, from: Lsn, bytes: &[u8]) -> SinkResult;
+}
+
+/// Says to the stream how far to go, and to the backup whether the stream still lives.
+#[derive(Debug, Default)]
+pub(super) struct Reins {
+    stop: Mutex<Option<Lsn>>,
+    cancel: AtomicBool,
+    failed: AtomicBool,
+}
+
+impl Reins {
+    /// The backup has ended here.
+    pub(super) fn stop_at(&self, lsn: Lsn) {
+        *self.stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(lsn);
+    }
+
+    /// The backup has failed: no more WAL is needed.
+    pub(super) fn cancel(&self) {
+        self.cancel.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the stream has ended by a failure.
+    pub(super) fn failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self) -> Option<Lsn> {
+        *self.stop.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// A connection with its slot, before it streams.
+pub(super) struct Included {
+    runtime: Runtime,
+    client: ReplicationClient,
+    slot: SlotName,
+    size: SegmentSize,
+    standby: bool,
+}
+
+impl Included {
+    /// Logs in and makes the slot.
+    pub(super) fn prepare(
+        info: &ConnInfo,
+        system: SystemId,
+        size: SegmentSize,
+        standby: bool,
+        now: Moment,
+    ) -> Result<Self, BackupError> {
+        let runtime = super::wal::runtime()?;
+        let name = format!("pitr_backup_{}_{}", std::process::id(), now.0.as_second());
+        let slot: SlotName = name.parse().map_err(BackupError::local("name the replication slot"))?;
+        let client = runtime.block_on(async {
+            let mut client = ReplicationClient::connect(info).await?;
+            let found = client.identify_system().await?.system_id;
+            if found != system {
+                return Err(BackupError::OtherSystem { what: "second connection", expected: system, found });
+            }
+            client.create_slot(&slot, true).await?;
+            Ok(client)
+        })?;
+        Ok(Self { runtime, client, slot, size, standby })
+    }
+
+    /// Streams from the segment that holds `from`, up to where the reins say. `limit` is how long it may
+    /// take after the backup has ended.
+    pub(super) fn run(
+        self,
+        from: Lsn,
+        timeline: TimelineId,
+        sink: &dyn WalSink,
+        reins: &Reins,
+        limit: Duration,
+        clock: &(dyn Fn() -> Moment + Sync),
+    ) -> Result<(), BackupError> {
+        let result = self.stream(from, timeline, sink, reins, limit, clock);
+        if result.is_err() {
+            reins.failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+
+    fn stream(
+        mut self,
+        from: Lsn,
+        mut timeline: TimelineId,
+        sink: &dyn WalSink,
+        reins: &Reins,
+        limit: Duration,
+        clock: &(dyn Fn() -> Moment + Sync),
+    ) -> Result<(), BackupError> {
+        let mut start = Lsn(from.0 - from.0 % self.size.bytes());
+        if timeline.0 > 1 {
+            self.history(timeline, sink)?;
+        }
+        loop {
+            let open = self.client.start_replication(Some(&self.slot), timeline, start);
+            let mut segments = Segments {
+                stream: self.runtime.block_on(open)?,
+                runtime: &self.runtime,
+                size: self.size,
+                standby: self.standby,
+                timeline,
+                start,
+                buffer: Vec::new(),
+            };
+            match segments.run(sink, reins, limit, clock)? {
+                None => break,
+                Some((next, at)) => {
+                    drop(segments);
+                    self.history(next, sink)?;
+                    // The new timeline's first segment repeats what the old one had up to the switch.
+                    timeline = next;
+                    start = Lsn(at.0 - at.0 % self.size.bytes());
+                }
+            }
+        }
+        self.runtime.block_on(self.client.close());
+        Ok(())
+    }
+
+    fn history(&mut self, timeline: TimelineId, sink: &dyn WalSink) -> Result<(), BackupError> {
+        let (name, bytes) = self.runtime.block_on(self.client.timeline_history(timeline))?;
+        sink.history(timeline, &bytes).map_err(|source| BackupError::Wal { what: name, source })
+    }
+}
+
+struct Segments<'a> {
+    stream: WalStream<'a>,
+    runtime: &'a Runtime,
+    size: SegmentSize,
+    standby: bool,
+    timeline: TimelineId,
+    /// Where the segment in `buffer` begins.
+    start: Lsn,
+    buffer: Vec<u8>,
+}
+
+impl Segments<'_> {
+    /// `Some`: the timeline has ended, and another one goes on from there.
+    fn run(
+        &mut self,
+        sink: &dyn WalSink,
+        reins: &Reins,
+        limit: Duration,
+        clock: &(dyn Fn() -> Moment + Sync),
+    ) -> Result<Option<(TimelineId, Lsn)>, BackupError> {
+        const STATUS_INTERVAL: Duration = Duration::from_secs(5);
+        const PATIENCE: Duration = Duration::from_millis(200);
+        let mut told = Instant::now();
+        let mut ended: Option<Instant> = None;
+        loop {
+            let at = self.start.plus(self.buffer.len() as u64);
+            if reins.cancel.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            if let Some(stop) = reins.stop() {
+                let whole = self.buffer.is_empty();
+                if at >= stop && (whole || self.standby) {
+                    if !whole {
+                        self.piece(sink)?;
+                    }
+                    return Ok(None);
+                }
+                if ended.get_or_insert_with(Instant::now).elapsed() > limit {
+                    return Err(BackupError::WalMissing {
+                        segment: self.name().to_string(),
+                        seconds: limit.as_secs(),
+                    });
+                }
+            }
+            let stream = &mut self.stream;
+            let event = self.runtime.block_on(async { tokio::time::timeout(PATIENCE, stream.next()).await });
+            let mut tell = told.elapsed() > STATUS_INTERVAL;
+            match event {
+                Err(_) => {}
+                Ok(event) => match event? {
+                    WalEvent::Data { start, bytes, .. } => {
+                        if start != at {
+                            let what = format!("WAL from {start}, not from {at}");
+                            return Err(PostgresError::Protocol(what).into());
+                        }
+                        tell |= self.take(&bytes, sink)?;
+                    }
+                    WalEvent::KeepAlive { reply, .. } => tell |= reply,
+                    WalEvent::EndOfTimeline { next, at } => return Ok(Some((next, at))),
+                },
+            }
+            if tell {
+                let written = self.start.plus(self.buffer.len() as u64);
+                self.runtime.block_on(self.stream.reply(written, self.start, clock()))?;
+                told = Instant::now();
+            }
+        }
+    }
+
+    /// Whether a segment was completed, and is durable.
+    fn take(&mut self, mut bytes: &[u8], sink: &dyn WalSink) -> Result<bool, BackupError> {
+        let size = usize::try_from(self.size.bytes()).unwrap_or(usize::MAX);
+        let mut completed = false;
+        while !bytes.is_empty() {
+            let (now, later) = bytes.split_at(bytes.len().min(size - self.buffer.len()));
+            self.buffer.reserve_exact(if self.buffer.capacity() == 0 { size } else { 0 });
+            self.buffer.extend_from_slice(now);
+            bytes = later;
+            if self.buffer.len() == size {
+                let name = self.name();
+                sink.segment(name, &self.buffer)
+                    .map_err(|source| BackupError::Wal { what: name.to_string(), source })?;
+                self.start = self.start.plus(self.size.bytes());
+                self.buffer.clear();
+                completed = true;
+            }
+        }
+        Ok(completed)
+    }
+
+    fn piece(&self, sink: &dyn WalSink) -> Result<(), BackupError> {
+        sink.piece(self.timeline, self.start, &self.buffer)
+            .map_err(|source| BackupError::Wal { what: format!("the start of {}", self.name()), source })
+    }
+
+    fn name(&self) -> SegmentName {
+        SegmentName::holding(self.timeline, self.start, self.size)
+    }
+}
