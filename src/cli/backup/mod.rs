@@ -1,0 +1,205 @@
+//! `pitr backup`: from words to [`BackupOptions`], and back to words.
+
+mod progress;
+mod quantity;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use anyhow::Context;
+use clap::{Args, ValueEnum};
+
+pub use progress::Progress;
+
+use crate::operation::backup::{
+    Backup, BackupError, BackupOptions, BackupSource, Monitor, Target, Wal, WalSink, backup,
+};
+use crate::postgres::ConnInfo;
+use crate::postgres::base_backup::Checkpoint;
+use crate::types::Moment;
+
+/// Takes a base backup over the replication protocol, from a primary or a standby.
+#[derive(Debug, Args)]
+pub struct BackupArgs {
+    /// What the backup holds.
+    #[arg(long = "type", value_enum, default_value = "full")]
+    kind: Kind,
+    /// A name for people; the server keeps it in backup_label.
+    #[arg(long, default_value = "pitr")]
+    label: String,
+    /// A note that is kept with the backup; may be repeated.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = annotation)]
+    annotate: Vec<(String, String)>,
+    /// Whether the server makes its checkpoint at once or over time.
+    #[arg(long, value_enum, default_value = "fast")]
+    checkpoint: CheckpointArg,
+    /// At most this much a second, as 20M or 512k (a number alone: kB).
+    #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
+    max_rate: Option<u32>,
+    /// Where the WAL from start to end comes from: the server's archiver, or a connection of our own.
+    /// Default: archive where archive_mode is on, else include.
+    #[arg(long, value_enum)]
+    wal: Option<WalArg>,
+    /// How long to wait for the last WAL, as 10min or 90s.
+    #[arg(long, value_name = "TIME", default_value = "10min", value_parser = quantity::duration)]
+    wal_timeout: Duration,
+    /// The primary, where a standby is backed up: asked to end its WAL segment.
+    #[arg(long, value_name = "CONNINFO")]
+    primary: Option<String>,
+    /// Keeps a backup in which the server found damaged pages; it is marked as such.
+    #[arg(long)]
+    keep_damaged: bool,
+    /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
+    #[arg(long, value_name = "CONNINFO", env = "PITR_POSTGRES_CONNINFO", hide_env_values = true)]
+    conninfo: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    Full,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum CheckpointArg {
+    Fast,
+    Spread,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum WalArg {
+    Archive,
+    Include,
+}
+
+/// What the configuration and the process bring.
+pub struct Surroundings<'a> {
+    /// `postgres.conninfo` of the configuration.
+    pub conninfo: Option<&'a str>,
+    /// The environment.
+    pub env: &'a dyn Fn(&str) -> Option<String>,
+    /// zstd's level.
+    pub level: i32,
+    /// This host's name.
+    pub host: String,
+    /// The clock.
+    pub clock: &'a (dyn Fn() -> Moment + Sync),
+}
+
+impl std::fmt::Debug for Surroundings<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Surroundings").field("host", &self.host).finish_non_exhaustive()
+    }
+}
+
+impl BackupArgs {
+    /// Where the server is, by argument, configuration and environment.
+    pub fn connection(&self, around: &Surroundings<'_>) -> anyhow::Result<ConnInfo> {
+        let explicit = self.conninfo.as_deref().or(around.conninfo);
+        ConnInfo::resolve(explicit, around.env).context("cannot tell where the server is")
+    }
+
+    /// Takes the backup. `source` was made from [`BackupArgs::connection`], and `target` is the cluster of
+    /// its system identifier.
+    pub fn run(
+        &self,
+        source: &mut BackupSource,
+        target: Target<'_>,
+        sink: &dyn WalSink,
+        around: &Surroundings<'_>,
+        monitor: &dyn Monitor,
+    ) -> anyhow::Result<Backup> {
+        let Kind::Full = self.kind;
+        let mut annotations = BTreeMap::new();
+        for (key, value) in &self.annotate {
+            if annotations.insert(key.clone(), value.clone()).is_some() {
+                anyhow::bail!("--annotate gives \"{key}\" twice");
+            }
+        }
+        let options = BackupOptions {
+            label: self.label.clone(),
+            annotations,
+            checkpoint: match self.checkpoint {
+                CheckpointArg::Fast => Checkpoint::Fast,
+                CheckpointArg::Spread => Checkpoint::Spread,
+            },
+            max_rate: self.max_rate,
+            wal_timeout: self.wal_timeout,
+            keep_damaged: self.keep_damaged,
+            level: around.level,
+            threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
+            host: around.host.clone(),
+        };
+        let connection = self.connection(around)?;
+        let primary = match &self.primary {
+            // Only what is said here: the variables are about the standby.
+            Some(text) => Some(
+                ConnInfo::resolve(Some(text), &|name| {
+                    (name == "HOME" || name == "PGPASSFILE").then(|| (around.env)(name)).flatten()
+                })
+                .context("cannot tell where the primary is")?,
+            ),
+            None => None,
+        };
+        let chosen = self.wal.unwrap_or(if source.archives() { WalArg::Archive } else { WalArg::Include });
+        let wal = match chosen {
+            WalArg::Archive => Wal::Archive { primary: primary.as_ref() },
+            WalArg::Include => Wal::Include { connection: &connection, sink },
+        };
+        backup(source, wal, target, &options, around.clock, monitor).map_err(Into::into)
+    }
+}
+
+/// The one line that says what was done.
+pub fn summary(backup: &Backup) -> String {
+    format!(
+        "backup {} is complete: {} in {} files, {} stored, WAL from {} to {}{}",
+        backup.id,
+        quantity::bytes(backup.size),
+        backup.files,
+        quantity::bytes(backup.stored_size),
+        backup.start_lsn,
+        backup.stop_lsn,
+        if backup.damage.is_empty() { "" } else { " (kept although the server found damaged pages)" },
+    )
+}
+
+/// The operator's question, below the error.
+pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
+    let error = error.downcast_ref::<BackupError>()?;
+    let code = match error {
+        BackupError::Postgres(e) => e.code().unwrap_or_default(),
+        _ => "",
+    };
+    Some(match (error, code) {
+        (_, "53300") => {
+            "is max_wal_senders large enough? a backup takes one walsender, --wal include a second one"
+        }
+        (_, "42501" | "28000") => {
+            "may the role take backups (ALTER ROLE … REPLICATION), and does pg_hba.conf have a \"replication\" line for it?"
+        }
+        (_, "55000") => "is wal_level at least \"replica\"?",
+        (BackupError::WalMissing { .. }, _) => {
+            "does archive_command work (pg_stat_archiver, the server's log)? for a standby: give --primary, or run pg_switch_wal() on the primary"
+        }
+        (BackupError::Setting(text), _) if text.starts_with("archive_mode") => {
+            "switch archiving on, or take the backup with --wal include"
+        }
+        (BackupError::DamagedPages { .. }, _) => {
+            "is the disk or its controller failing? --keep-damaged keeps such a backup, marked as damaged"
+        }
+        (
+            BackupError::Postgres(
+                crate::postgres::PostgresError::Closed | crate::postgres::PostgresError::Lost(_),
+            ),
+            _,
+        ) => "was the server stopped or the network cut? a backup cannot be resumed: start it again",
+        _ => return None,
+    })
+}
+
+fn annotation(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("expected KEY=VALUE".to_owned()),
+    }
+}
