@@ -11,6 +11,8 @@
 //! such name. A missing root, a missing bucket, a refusal, a time-out are errors.
 
 mod error;
+#[doc(hidden)]
+pub mod faulty;
 mod fs;
 mod name;
 mod open;

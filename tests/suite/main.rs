@@ -9,4 +9,5 @@ mod support;
 
 mod backup;
 mod replication;
+mod storage_conformance;
 mod wal_oracle;

@@ -6,15 +6,19 @@
 #![allow(dead_code, unused_imports)]
 
 mod account;
+mod broken_s3;
 mod installation;
 mod pitr;
+mod s3;
 mod server;
 mod standby;
 mod test_dir;
 
 pub(crate) use account::Account;
+pub(crate) use broken_s3::{Answer, BrokenS3};
 pub(crate) use installation::{Installation, all_majors, distribution_major};
 pub(crate) use pitr::{Outcome, Pitr};
+pub(crate) use s3::{Kind as S3Kind, S3Server};
 pub(crate) use server::{Server, ServerBuilder, StopMode};
 pub(crate) use test_dir::TestDir;
 

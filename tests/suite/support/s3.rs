@@ -1,0 +1,187 @@
+//! Real object stores: a Ceph radosgw and a moto, each started once and shared by all test processes.
+//!
+//! A test holds a shared lock on the server's lease while it lives; `tests/tools/stop-when-idle.sh` stops a
+//! server whose lease nobody has held for ten seconds. A server that is missing on this machine fails the
+//! test and says what to install.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pitr::storage::{S3Options, S3Storage};
+
+/// Which server a test wants.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Kind {
+    /// Create-only holds; every digest is checked.
+    Ceph,
+    /// Conditions right, no integrity, in memory.
+    Moto,
+}
+
+/// A running server, kept by this lease.
+#[derive(Debug)]
+pub(crate) struct S3Server {
+    pub(crate) endpoint: String,
+    pub(crate) keys: (String, String),
+    _lease: File,
+}
+
+impl S3Server {
+    /// The server of this kind, started if no other test has.
+    pub(crate) fn start(kind: Kind) -> Self {
+        let mut hasher = DefaultHasher::new();
+        env!("CARGO_TARGET_TMPDIR").hash(&mut hasher);
+        let name = match kind {
+            Kind::Ceph => "ceph",
+            Kind::Moto => "moto",
+        };
+        // Short, because Ceph puts sockets in it; one for each target directory.
+        let dir = PathBuf::from(format!("/tmp/pitr-test-{name}-{:08x}", hasher.finish() & 0xffff_ffff));
+        let beside = |end: &str| PathBuf::from(format!("{}.{end}", dir.display()));
+        let open = |path: PathBuf| File::options().create(true).append(true).open(path).expect("a lock file");
+        let lease = open(beside("lease"));
+        let starting = open(beside("lease.start"));
+        starting.lock().unwrap();
+        lease.lock_shared().unwrap();
+        let known = std::fs::read_to_string(beside("lease.endpoint")).ok();
+        let endpoint = known.filter(|e| reachable(e)).unwrap_or_else(|| {
+            let endpoint = match kind {
+                Kind::Ceph => start_ceph(&dir, &beside("lease")),
+                Kind::Moto => start_moto(&dir, &beside("lease")),
+            };
+            std::fs::write(beside("lease.endpoint"), &endpoint).unwrap();
+            endpoint
+        });
+        starting.unlock().unwrap();
+        let keys = match kind {
+            Kind::Ceph => ("cephkey".into(), "cephsecretcephsecret".into()),
+            Kind::Moto => ("moto".into(), "motosecret".into()),
+        };
+        Self { endpoint, keys, _lease: lease }
+    }
+
+    /// A new bucket's name, made on the server.
+    pub(crate) fn bucket(&self) -> String {
+        let mut hasher = DefaultHasher::new();
+        (std::process::id(), std::time::SystemTime::now(), std::thread::current().id()).hash(&mut hasher);
+        let bucket = format!("t{:016x}", hasher.finish());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (key, secret) = &self.keys;
+            let config = aws_sdk_s3::Config::builder()
+                .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
+                .endpoint_url(&self.endpoint)
+                .force_path_style(true)
+                .region(aws_sdk_s3::config::Region::new("us-east-1"))
+                .credentials_provider(aws_sdk_s3::config::Credentials::new(key, secret, None, None, "test"))
+                .build();
+            let client = aws_sdk_s3::Client::from_conf(config);
+            client.create_bucket().bucket(&bucket).send().await.expect("a new bucket");
+        });
+        bucket
+    }
+
+    /// Options for a bucket on this server.
+    pub(crate) fn options(&self, bucket: &str, prefix: &str) -> S3Options {
+        S3Options {
+            endpoint: Some(self.endpoint.clone()),
+            region: Some("us-east-1".into()),
+            keys: Some(self.keys.clone()),
+            ..S3Options::new(bucket, prefix)
+        }
+    }
+
+    /// A storage in a new bucket.
+    pub(crate) fn storage(&self, prefix: &str) -> S3Storage {
+        S3Storage::new(self.options(&self.bucket(), prefix))
+    }
+
+    /// What a process needs in its environment to log in.
+    pub(crate) fn environment(&self) -> Vec<(&'static str, String)> {
+        let (key, secret) = self.keys.clone();
+        vec![
+            ("AWS_ACCESS_KEY_ID", key),
+            ("AWS_SECRET_ACCESS_KEY", secret),
+            ("AWS_REGION", "us-east-1".into()),
+            ("PITR_REPOSITORY_ENDPOINT", self.endpoint.clone()),
+        ]
+    }
+}
+
+fn reachable(endpoint: &str) -> bool {
+    TcpStream::connect(endpoint.trim_start_matches("http://")).is_ok()
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn tool(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/tools").join(name)
+}
+
+/// Starts a process that outlives the test that happened to start it, and never holds its output open.
+fn run_detached(program: &Path, arguments: &[&OsStr], log: Stdio) {
+    let status = Command::new("setsid")
+        .arg("--fork")
+        .arg(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .status()
+        .unwrap();
+    assert!(status.success(), "{} did not start", program.display());
+}
+
+fn start_ceph(dir: &Path, lease: &Path) -> String {
+    for program in ["radosgw", "ceph-mon", "ceph-osd", "curl"] {
+        let found = Command::new("which").arg(program).stdout(Stdio::null()).status().unwrap().success();
+        assert!(
+            found,
+            "{program} is missing: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd curl"
+        );
+    }
+    drop(std::fs::remove_dir_all(dir));
+    let (port, mon) = (free_port(), free_port());
+    let log = File::create(dir.with_extension("log")).unwrap();
+    let status = Command::new("setsid")
+        .arg("--wait")
+        .arg(tool("start-ceph-rgw.sh"))
+        .arg(dir)
+        .args([port.to_string(), mon.to_string()])
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .status()
+        .unwrap();
+    assert!(status.success(), "Ceph did not start: see {}", dir.with_extension("log").display());
+    let stop = tool("start-ceph-rgw.sh");
+    let arguments = [lease.as_os_str(), stop.as_os_str(), OsStr::new("--stop"), dir.as_os_str()];
+    run_detached(&tool("stop-when-idle.sh"), &arguments, Stdio::null());
+    format!("http://127.0.0.1:{port}")
+}
+
+fn start_moto(dir: &Path, lease: &Path) -> String {
+    let port = free_port();
+    let log = File::create(dir.with_extension("log")).unwrap();
+    let found = Command::new("which").arg("moto_server").stdout(Stdio::null()).status().unwrap().success();
+    assert!(found, "moto_server is missing: pip install 'moto[server]'");
+    let pid_file = dir.with_extension("pid");
+    drop(std::fs::remove_file(&pid_file));
+    let script = format!("echo $$ > {}; exec moto_server -H 127.0.0.1 -p {port}", pid_file.display());
+    run_detached(Path::new("sh"), &[OsStr::new("-c"), OsStr::new(&script)], log.into());
+    super::wait_until("moto has a process", 10, || {
+        std::fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'))
+    });
+    let pid = std::fs::read_to_string(&pid_file).unwrap();
+    let arguments = [lease.as_os_str(), OsStr::new("kill"), OsStr::new(pid.trim())];
+    run_detached(&tool("stop-when-idle.sh"), &arguments, Stdio::null());
+    let endpoint = format!("http://127.0.0.1:{port}");
+    super::wait_until("moto answers", 30, || reachable(&endpoint));
+    endpoint
+}
