@@ -468,3 +468,52 @@ fn wal_that_cannot_be_stored_ends_the_backup_with_its_own_reason() {
     assert!(listed(&storage).is_empty());
     assert_eq!(server.sql("SELECT count(*) FROM pg_replication_slots"), "0");
 }
+
+/// A way to the server that ends after so many bytes, without a word.
+fn cut_after(server: &Server, bytes: usize) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.port);
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut upstream = std::net::TcpStream::connect(("127.0.0.1", to)).unwrap();
+        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        let forward = std::thread::spawn(move || drop(std::io::copy(&mut from_client, &mut to_server)));
+        let (mut left, mut piece) = (bytes, vec![0; 64 << 10]);
+        while left > 0 {
+            let n = upstream.read(&mut piece).unwrap_or(0);
+            if n == 0 || client.write_all(&piece[..n.min(left)]).is_err() {
+                break;
+            }
+            left = left.saturating_sub(n);
+        }
+        for stream in [&client, &upstream] {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+        drop(forward.join());
+    });
+    port
+}
+
+#[test]
+fn a_connection_that_is_cut_anywhere_means_an_error_and_no_backup() {
+    let dir = TestDir::new();
+    let storage = repository(&dir);
+    let server = large(&dir);
+    let whole = take(&server, None, &storage, &options(), &Seen::default()).unwrap();
+    let size = usize::try_from(whole.size).unwrap();
+    // In the login, the start, a file, a part, the manifest (which follows the last byte of the tar).
+    for bytes in [10, 300, 1500, 100_000, size / 2, size - 5000, size + 100_000] {
+        let port = cut_after(&server, bytes);
+        let text = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+        let info = ConnInfo::resolve(Some(&text), &|_| None).unwrap();
+        let layout = layout();
+        let result = BackupSource::connect(&info).and_then(|mut source| {
+            let target = Target { storage: &storage, layout: &layout };
+            let wal = Wal::Archive { primary: None };
+            backup(&mut source, wal, target, &options(), &clock, &Seen::default())
+        });
+        assert!(matches!(result, Err(BackupError::Postgres(_))), "{bytes} of {size}: {result:?}");
+        assert_eq!(listed(&storage).len(), 1);
+    }
+}

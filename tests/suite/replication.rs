@@ -304,3 +304,102 @@ fn the_first_server_that_is_what_is_asked_for_is_taken() {
     let gone = wait(try_login("host=127.0.0.1 port=1 user=u")).unwrap_err();
     assert_eq!(gone.to_string(), "cannot connect to the server at 127.0.0.1:1");
 }
+
+#[test]
+fn passfile_service_file_and_uris_lead_to_the_same_login() {
+    use std::os::unix::fs::PermissionsExt;
+    let dir = TestDir::new();
+    let server =
+        Server::build(&dir, "primary").hba("host all,replication scram 127.0.0.1/32 scram-sha-256").start();
+    server.sql("CREATE ROLE scram LOGIN REPLICATION PASSWORD 'p:\\w@/%';");
+    let port = server.port;
+    // The escapes are the passfile's own; replication has a line of its own there.
+    let passfile = dir.write(".pgpass", format!("127.0.0.1:{port}:replication:scram:p\\:\\\\w@/%\n"));
+    std::fs::set_permissions(&passfile, PermissionsExt::from_mode(0o600)).unwrap();
+    let service = dir.write("services", format!("[s]\nhost=127.0.0.1\nport={port}\nuser=scram\n"));
+    let home = dir.path().to_str().unwrap().to_owned();
+    let login = |text: Option<&str>, env: &[(&str, &str)]| {
+        let lookup = |name: &str| env.iter().find(|(k, _)| *k == name).map(|(_, v)| (*v).to_owned());
+        let info = ConnInfo::resolve(text, &lookup).unwrap();
+        wait(async { ReplicationClient::connect(&info).await.map(drop) })
+    };
+    let uri = format!("postgres://scram@127.0.0.1:{port}");
+    let with_password = format!("postgresql://scram:p%3A%5Cw%40%2F%25@127.0.0.1:{port}/postgres");
+    let port = port.to_string();
+    login(Some(&uri), &[("HOME", &home)]).unwrap();
+    login(Some(&with_password), &[]).unwrap();
+    login(None, &[("DATABASE_URL", &with_password)]).unwrap();
+    login(Some("service=s"), &[("PGSERVICEFILE", service.to_str().unwrap()), ("HOME", &home)]).unwrap();
+    let variables =
+        [("PGHOST", "127.0.0.1"), ("PGPORT", &*port), ("PGUSER", "scram"), ("PGPASSWORD", "p:\\w@/%")];
+    login(None, &variables).unwrap();
+    assert!(login(Some(&uri), &[]).is_err());
+    std::fs::set_permissions(&passfile, PermissionsExt::from_mode(0o644)).unwrap();
+    assert!(login(Some(&uri), &[("HOME", &home)]).is_err(), "a file that others can read is no secret");
+}
+
+#[test]
+fn at_the_end_of_a_timeline_the_stream_names_the_next_one() {
+    let dir = TestDir::new();
+    let primary = Server::build(&dir, "primary").start();
+    let mut standby = primary.standby(&dir, "standby");
+    standby.start();
+    primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) i;");
+    primary.wait_for_replay(&standby);
+    wait(async {
+        let mut client = ReplicationClient::connect(&info(&standby.conninfo())).await.unwrap();
+        let system = client.identify_system().await.unwrap();
+        let from = Lsn(system.position.0 & !0xFF_FFFF);
+        let mut stream = client.start_replication(None, system.timeline, from).await.unwrap();
+        let (mut at, mut promoted) = (from, false);
+        let (next, switch) = loop {
+            match stream.next().await.unwrap() {
+                WalEvent::Data { start, bytes, .. } => at = start.plus(bytes.len() as u64),
+                WalEvent::KeepAlive { .. } => {}
+                WalEvent::EndOfTimeline { next, at } => break (next, at),
+            }
+            if !promoted {
+                promoted = true;
+                standby.promote();
+            }
+        };
+        assert_eq!((next.0, switch), (2, at));
+        stream.stop().await.unwrap();
+        let (name, content) = client.timeline_history(next).await.unwrap();
+        assert_eq!(name, "00000002.history");
+        assert!(content.starts_with(b"1\t"));
+        // Exactly at the end there is nothing to stream, and the same answer.
+        let mut stream = client.start_replication(None, system.timeline, switch).await.unwrap();
+        let WalEvent::EndOfTimeline { next, .. } = stream.next().await.unwrap() else { panic!() };
+        assert_eq!(next.0, 2);
+        stream.stop().await.unwrap();
+        // Beyond it there is none such.
+        let beyond = client.start_replication(None, system.timeline, switch.plus(1 << 24)).await.unwrap_err();
+        assert!(beyond.server().is_some(), "{beyond:?}");
+        client.identify_system().await.unwrap();
+    });
+}
+
+#[test]
+fn tls_may_begin_with_the_first_byte_from_17_on() {
+    let dir = TestDir::new();
+    let tls = certificates(&dir);
+    let start = |name: &str, major| {
+        Server::build(&dir, name)
+            .major(major)
+            .set("ssl", "on")
+            .set("ssl_cert_file", tls.cert.to_str().unwrap())
+            .set("ssl_key_file", tls.key.to_str().unwrap())
+            .start()
+    };
+    let text = |server: &Server| {
+        format!(
+            "host=localhost hostaddr=127.0.0.1 port={} user=postgres sslnegotiation=direct sslmode=verify-full \
+             sslrootcert={}",
+            server.port,
+            tls.ca.display()
+        )
+    };
+    assert!(wait(try_login(&text(&start("new", 17)))).unwrap());
+    assert!(wait(try_login(&text(&start("old", 15)))).is_err());
+}
