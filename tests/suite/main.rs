@@ -10,4 +10,5 @@ mod support;
 mod backup;
 mod replication;
 mod storage_conformance;
+mod storage_faults;
 mod wal_oracle;
