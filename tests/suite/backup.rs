@@ -517,3 +517,42 @@ fn a_connection_that_is_cut_anywhere_means_an_error_and_no_backup() {
         assert_eq!(listed(&storage).len(), 1);
     }
 }
+
+/// The process's greatest memory so far, in MiB.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() >> 10
+}
+
+#[test]
+fn a_backup_goes_into_a_bucket_in_parts_and_takes_little_memory() {
+    let dir = TestDir::new();
+    let store = crate::support::S3Server::start(crate::support::S3Kind::Ceph);
+    let storage = store.storage("some/prefix");
+    let server = Server::build(&dir, "primary").start();
+    // Random enough that several parts are filled.
+    server.sql("CREATE TABLE t AS SELECT decode(md5(i::text) || md5((i * 7)::text), 'hex') FROM generate_series(1, 2000000) i;");
+    let wal = dir.create_dir("wal");
+    let backup = include(&server, &storage, &Files(wal), &Seen::default()).unwrap();
+    assert!(backup.archives[0].parts >= 2, "{:?}", backup.archives);
+    assert_eq!(listed(&storage).len(), 1);
+
+    let index = storage.read(&layout().files(&backup.id)).unwrap().unwrap();
+    let peak = peak_memory();
+    let mut raw = 0;
+    for line in pitr::codec::decode_frames(&index, backup.index.size, &backup.index.blake3)
+        .unwrap()
+        .split(|b| *b == b'\n')
+    {
+        if let Ok(IndexLine::Frame(frame)) = serde_json::from_slice(line) {
+            let part = layout().part(&backup.id, "base", frame.part);
+            let range = frame.at..frame.at + u64::from(frame.stored);
+            let stored = storage.read_range(&part, range).unwrap().unwrap();
+            raw +=
+                pitr::codec::decode_frame(&stored, frame.raw as usize, &frame.blake3).unwrap().len() as u64;
+        }
+    }
+    assert_eq!(raw, backup.size);
+    assert!(peak < 150, "{peak} MiB");
+}

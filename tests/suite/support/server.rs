@@ -281,7 +281,7 @@ impl Server {
         self.start();
     }
 
-    /// For libpq, tokio-postgres and pitr, over the unix socket as `postgres`.
+    /// For libpq and pitr, over the unix socket as `postgres`.
     pub(crate) fn conninfo(&self) -> String {
         format!("host={} port={} user=postgres dbname=postgres", self.socket_dir.display(), self.port)
     }
