@@ -2,3 +2,4 @@
 //! repository, options, clock, monitor.
 
 pub mod backup;
+pub mod check;
