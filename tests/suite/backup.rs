@@ -556,3 +556,50 @@ fn a_backup_goes_into_a_bucket_in_parts_and_takes_little_memory() {
     assert_eq!(raw, backup.size);
     assert!(peak < 150, "{peak} MiB");
 }
+
+/// Not a test: the process that the next test kills.
+#[test]
+#[ignore = "run by the test of killed processes"]
+fn the_process_that_is_killed() {
+    let (conninfo, repo) = (std::env::var("KILLED_CONNINFO").unwrap(), std::env::var("KILLED_REPO").unwrap());
+    let storage = FsStorage::new(PathBuf::from(&repo));
+    let connection = ConnInfo::resolve(Some(&conninfo), &|_| None).unwrap();
+    let mut source = BackupSource::connect(&connection).unwrap();
+    let (sink, layout) = (Files(PathBuf::from(repo)), layout());
+    let wal = Wal::Include { connection: &connection, sink: &sink };
+    let slow = BackupOptions { max_rate: Some(60_000), ..options() };
+    let target = Target { storage: &storage, layout: &layout };
+    backup(&mut source, wal, target, &slow, &clock, &Seen::default()).unwrap();
+}
+
+#[test]
+fn a_process_that_is_killed_leaves_no_backup_and_no_slot_and_the_next_one_succeeds() {
+    let dir = TestDir::new();
+    let storage = repository(&dir);
+    let server = large(&dir);
+    let run = || {
+        Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "backup::the_process_that_is_killed", "--ignored", "--quiet"])
+            .env("KILLED_CONNINFO", server.conninfo())
+            .env("KILLED_REPO", dir.join("repo"))
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap()
+    };
+    let begun = std::time::Instant::now();
+    assert!(run().wait().unwrap().success());
+    let whole = begun.elapsed();
+    assert_eq!(listed(&storage).len(), 1);
+    // Up to the middle of what the first one took: later ones may be done sooner.
+    for step in 0..8 {
+        let mut child = run();
+        std::thread::sleep(whole * step / 16);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        server.wait_for("SELECT count(*) FROM pg_replication_slots", "0", 20);
+        server.wait_for("SELECT count(*) FROM pg_stat_replication", "0", 20);
+        assert_eq!(listed(&storage).len(), 1, "killed after {step}/16 of {whole:?}");
+    }
+    take(&server, None, &storage, &options(), &Seen::default()).unwrap();
+    assert_eq!(listed(&storage).len(), 2);
+}
