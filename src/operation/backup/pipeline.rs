@@ -111,6 +111,7 @@ pub(super) fn start<'scope, 'env: 'scope>(
     for _ in 0..threads {
         let (queue, to_writer) = (Arc::clone(&queue), to_writer.clone());
         scope.spawn(move || {
+            let _alarm = Alarm(to_writer.clone());
             if let Err(e) = compress(&queue, &to_writer, level) {
                 failure.set(e);
                 drop(to_writer.send((0, Done::Failed)));
@@ -147,6 +148,17 @@ pub(super) fn start<'scope, 'env: 'scope>(
         }
     });
     Ok((Feed { jobs, empty, next: 0 }, handle))
+}
+
+/// A thread that panics would leave everybody waiting for its frame: the panic must end the backup instead.
+struct Alarm(Sender<(u64, Done)>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            drop(self.0.send((0, Done::Failed)));
+        }
+    }
 }
 
 fn compress(
