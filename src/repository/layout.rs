@@ -144,14 +144,17 @@ impl EpochLayout {
         }
     }
 
-    /// A second copy of a WAL file, beside a first one that is shorter or fails its own check.
-    pub fn beside(&self, name: WalFileName, digest: &str) -> String {
+    /// Other names for copies of the same file, tried in order when the first copy is shorter or fails its
+    /// own check: with the digest as names carry it, and, should damage sit there too, with all of it.
+    pub fn beside(&self, name: WalFileName, blake3: &str) -> Vec<String> {
+        let short = name_digest(blake3);
         match name {
-            WalFileName::Segment(s) => self.sibling(s, digest),
+            WalFileName::Segment(s) => vec![self.sibling(s, short), self.sibling(s, blake3)],
+            WalFileName::Partial(_) => vec![self.wal_file(name, blake3)],
             other => {
-                let first = self.wal_file(other, digest);
+                let first = self.wal_file(other, short);
                 let stem = first.strip_suffix(".zst").unwrap_or(&first);
-                format!("{stem}.{digest}.zst")
+                vec![format!("{stem}.{short}.zst"), format!("{stem}.{blake3}.zst")]
             }
         }
     }
@@ -244,10 +247,9 @@ impl WalObjectName {
     pub fn parse(last: &str) -> Option<Self> {
         let stem = last.strip_suffix(".zst")?;
         let is_digest =
-            |s: &str| s.len() == NAME_DIGEST_LEN && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+            |s: &str| matches!(s.len(), NAME_DIGEST_LEN | 64) && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         if let Some(inner) = stem.strip_suffix(".partial") {
             let (segment, digest) = inner.split_once('.')?;
-            let digest = digest.split('.').next_back()?;
             let file = WalFileName::Partial(segment.parse().ok()?);
             return is_digest(digest).then(|| Self { file, digest: Some(digest.to_owned()) });
         }
