@@ -7,7 +7,7 @@ use crate::storage::{Created, Storage};
 use crate::types::{Moment, SegmentSize, SystemId};
 
 /// The format number written by this version.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// `repository.json`
 #[derive(Debug, Clone, Serialize, Deserialize)]

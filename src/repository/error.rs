@@ -17,13 +17,17 @@ pub enum RepositoryError {
         example: String,
     },
     /// No `repository.json`, and nothing else either.
-    #[error("{url} is empty: nothing has been archived or backed up there yet, or it is not mounted, or the path is wrong")]
+    #[error(
+        "{url} is empty: nothing has been archived or backed up there yet, or it is not mounted, or the path is wrong"
+    )]
     Empty {
         /// The root.
         url: String,
     },
     /// This host has seen another identity under this URL, or has seen one where there is none now.
-    #[error("{url} is not the repository that this host has used: it had identity {remembered}, now it {found}")]
+    #[error(
+        "{url} is not the repository that this host has used: it had identity {remembered}, now it {found}"
+    )]
     IdentityChanged {
         /// The root.
         url: String,
@@ -73,7 +77,9 @@ pub enum RepositoryError {
         found_size: String,
     },
     /// Several systems, and nothing says which is meant.
-    #[error("cluster \"{cluster}\" in {url} has had {count} system identifiers, and nothing here says which is meant")]
+    #[error(
+        "cluster \"{cluster}\" in {url} has had {count} system identifiers, and nothing here says which is meant"
+    )]
     SeveralSystems {
         /// The root.
         url: String,

@@ -35,7 +35,7 @@ impl HostMemory {
     /// The file for a URL.
     pub fn path(&self, url: &str) -> PathBuf {
         let name = blake3::hash(url.as_bytes()).to_hex();
-        self.dir.join(format!("{}.json", &name.as_str()[..16]))
+        self.dir.join(format!("{}.json", name.as_str().get(..16).unwrap_or_default()))
     }
 
     /// What is remembered of a URL; `None` when this host has never used it.
@@ -67,11 +67,10 @@ impl HostMemory {
             return Ok(());
         }
         let path = self.path(url);
-        let write = || {
-            durable::create_dir_all(&self.dir)?;
-            durable::replace(&path, &serde_json::to_vec_pretty(&now)?)
-        };
-        write().map_err(|e| memory_error(&path, e))
+        let bytes = serde_json::to_vec_pretty(&now).map_err(|e| memory_error(&path, e.into()))?;
+        durable::create_dirs(&self.dir, durable::DIR_MODE)
+            .and_then(|_| durable::replace(&path, &bytes, durable::FILE_MODE))
+            .map_err(|e| memory_error(&path, std::io::Error::other(e)))
     }
 
     /// Forgets a URL: the operator says that the repository was replaced on purpose.

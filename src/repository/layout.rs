@@ -246,8 +246,10 @@ impl WalObjectName {
     /// Reads the last part of an object's name; `None` for what this version does not know.
     pub fn parse(last: &str) -> Option<Self> {
         let stem = last.strip_suffix(".zst")?;
-        let is_digest =
-            |s: &str| matches!(s.len(), NAME_DIGEST_LEN | 64) && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let is_digest = |s: &str| {
+            matches!(s.len(), NAME_DIGEST_LEN | 64)
+                && s.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+        };
         if let Some(inner) = stem.strip_suffix(".partial") {
             let (segment, digest) = inner.split_once('.')?;
             let file = WalFileName::Partial(segment.parse().ok()?);

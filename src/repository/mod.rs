@@ -10,6 +10,7 @@ mod descriptor;
 mod error;
 mod host_memory;
 pub mod layout;
+pub mod wal_archive;
 
 use std::sync::Arc;
 

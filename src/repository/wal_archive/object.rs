@@ -18,10 +18,10 @@ use crate::repository::RepositoryError;
 use crate::storage::{Created, Storage};
 
 /// The format number of a WAL object's summary.
-pub const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 1;
 
 /// Files up to this size are handled in memory, larger ones through an unnamed temporary file.
-pub const IN_MEMORY: u64 = 64 << 20;
+pub(super) const IN_MEMORY: u64 = 64 << 20;
 
 /// What the first read of an object fetches: more than the summary of a 16 MiB segment takes.
 const FIRST_READ: u64 = 16 << 10;
@@ -123,8 +123,7 @@ impl EncodedFrames {
         path: &str,
         mut inspect: impl FnMut(&[u8]),
     ) -> Result<Self, RepositoryError> {
-        let local =
-            |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
+        let local = |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
         let mut body = if expected <= IN_MEMORY {
             Body::Memory(Vec::new())
         } else {
@@ -151,7 +150,7 @@ impl EncodedFrames {
             let mut encoder = FrameEncoder::new(level).map_err(local("compress"))?;
             keep(compress(&mut encoder, &chunk), &mut body).map_err(local("compress"))?;
         } else {
-            std::thread::scope(|scope| {
+            std::thread::scope(|scope| -> Result<(), RepositoryError> {
                 let (to_worker, work) = std::sync::mpsc::sync_channel::<Bytes>(1);
                 let (to_us, done) = std::sync::mpsc::channel();
                 scope.spawn(move || {
@@ -292,11 +291,7 @@ pub struct StoredWal<'s> {
 
 impl<'s> StoredWal<'s> {
     /// Opens an object. With `whole`, one request brings all of it, up to what is handled in memory.
-    pub fn open(
-        storage: &'s dyn Storage,
-        name: &str,
-        whole: bool,
-    ) -> Result<Option<Self>, RepositoryError> {
+    pub fn open(storage: &'s dyn Storage, name: &str, whole: bool) -> Result<Option<Self>, RepositoryError> {
         let object = || format!("{}/{name}", storage.url());
         let first = if whole { IN_MEMORY + FIRST_READ } else { FIRST_READ };
         let Some(mut head) = storage.read_range(name, 0..first)? else { return Ok(None) };
@@ -350,7 +345,9 @@ impl<'s> StoredWal<'s> {
             at = end;
         }
         if whole.finalize().to_hex().as_str() != self.summary.blake3 {
-            return Err(damaged("its frames are whole, but together they are not what its summary says").into());
+            return Err(
+                damaged("its frames are whole, but together they are not what its summary says").into()
+            );
         }
         Ok(())
     }
