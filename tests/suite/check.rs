@@ -113,3 +113,37 @@ fn a_segment_is_followed_until_it_arrives_or_patience_ends() {
     let finding = follow(90);
     assert!(finding.ok, "{finding:?}");
 }
+
+#[test]
+fn the_whole_check_finds_what_is_wrong_and_prints_it() {
+    use clap::Parser;
+    #[derive(clap::Parser)]
+    struct Line {
+        #[command(flatten)]
+        check: pitr::cli::check::CheckArgs,
+    }
+    let dir = TestDir::new();
+    let root = dir.create_dir("repository");
+    let server = Server::build(&dir, "primary").set("archive_mode", "off").start();
+    let storage = FsStorage::new(&root);
+    let layout = layout();
+    let conninfo = server.conninfo();
+    let around = pitr::cli::check::Surroundings {
+        storage: &storage,
+        create_only: Some(true),
+        layout: Some(&layout),
+        conninfo: Some(&conninfo),
+        env: &|_| None,
+        token: "t",
+    };
+    let findings = Line::parse_from(["check", "--segment-timeout", "1"]).check.run(&around).unwrap();
+    assert!(has_problems(&findings));
+    let text = pitr::cli::check::words(&findings);
+    assert!(text.contains("PROBLEM  archive_mode: off"), "{text}");
+    assert!(text.contains("did not arrive within 1 s"), "{text}");
+    // A server that cannot be reached is a problem, not a shorter list of passes.
+    let around =
+        pitr::cli::check::Surroundings { conninfo: Some("host=127.0.0.1 port=1 user=nobody"), ..around };
+    let findings = Line::parse_from(["check"]).check.run(&around).unwrap();
+    assert_eq!(problems(&findings), ["server"], "{findings:?}");
+}

@@ -11,6 +11,8 @@ use serde::Serialize;
 pub use server::{check_segment, check_server};
 pub use store::{StoreChecks, check_store};
 
+const SEGMENT: &str = "one segment through the whole path";
+
 /// One line of the answer.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -31,6 +33,18 @@ impl Finding {
 
     fn problem(subject: &'static str, seen: impl Into<String>, advice: impl Into<String>) -> Self {
         Self { subject, ok: false, seen: seen.into(), advice: Some(advice.into()) }
+    }
+
+    /// No connection to the server came about: neither its settings nor a segment could be looked at.
+    pub fn unreachable(error: &crate::postgres::PostgresError) -> Self {
+        let advice = "is the server up, and does the login work in psql? nothing of it was looked at";
+        Self::problem("server", in_one_line(error), advice)
+    }
+
+    /// The repository does not know the cluster yet, so that there is no place where a segment would arrive.
+    pub fn unknown_cluster() -> Self {
+        let advice = "archive one segment first: SELECT pg_switch_wal(), then run the check again";
+        Self::problem(SEGMENT, "not tried: nothing was ever archived here from this cluster", advice)
     }
 
     fn with_advice(mut self, advice: impl Into<String>) -> Self {

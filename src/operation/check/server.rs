@@ -2,13 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Finding, in_one_line};
+use super::{Finding, SEGMENT, in_one_line};
 use crate::postgres::PostgresError;
 use crate::postgres::sql::SqlClient;
 use crate::repository::layout::EpochLayout;
 use crate::storage::Storage;
-
-const SEGMENT: &str = "one segment through the whole path";
 
 /// Looks at the server's settings and this login's rights.
 pub async fn check_server(server: &mut SqlClient) -> Vec<Finding> {
