@@ -313,3 +313,32 @@ fn a_failure_at_any_call_is_overcome_within_the_budget() {
         }
     }
 }
+
+#[test]
+fn acknowledged_is_durable_bytes_before_name_and_name_before_success() {
+    // What reaches the kernel is the proof; the test that is traced creates one object in a new folder.
+    let dir = tempfile::tempdir().unwrap();
+    let log = dir.path().join("trace");
+    let traced = std::process::Command::new("strace")
+        .args(["-f", "-e", "trace=openat,fsync,renameat2", "-o"])
+        .arg(&log)
+        .arg(std::env::current_exe().unwrap())
+        .args(["--exact", "storage_conformance::a_local_directory::what_is_created_is_read_back"])
+        .output()
+        .expect("strace is missing: apt-get install strace");
+    assert!(traced.status.success(), "{traced:?}");
+    let trace = std::fs::read_to_string(&log).unwrap();
+    let lines: Vec<&str> = trace.lines().collect();
+    let created = lines.iter().position(|l| l.contains(TEMP_PREFIX) && l.contains("O_EXCL")).unwrap();
+    let renamed = lines.iter().position(|l| l.contains("renameat2") && l.ends_with("= 0")).unwrap();
+    let file = lines[created].rsplit("= ").next().unwrap();
+    let folder = lines[renamed].split("renameat2(").nth(1).unwrap().split(',').next().unwrap();
+    let synced = |part: &[&str], fd: &str| {
+        part.iter().any(|l| l.contains(&format!("fsync({fd})")) && l.trim_end().ends_with("= 0"))
+    };
+    assert!(synced(&lines[created..renamed], file), "the bytes first\n{trace}");
+    assert!(synced(&lines[renamed..], folder), "then the name\n{trace}");
+    // The root, a/ and a/b, all before the file is placed.
+    let folders = lines[..created].iter().filter(|l| l.contains("fsync(") && l.ends_with("= 0")).count();
+    assert!(folders >= 3, "each new folder's name in the folder above\n{trace}");
+}
