@@ -1,4 +1,218 @@
 //! One file for each verb: arguments → options → operation → words. Alone knows clap, stdout and exit codes.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | done |
+//! | 1 | failed; for `archive-get`: proven absent |
+//! | 2 | wrong usage |
+//! | 3 | a check found problems |
+//! | 255 | `archive-get` could not find out; wrong usage of `archive-get`, an unknown verb, a mistyped top level |
 
+mod accept_system;
+mod archive_get;
+mod archive_push;
 pub mod backup;
 pub mod check;
+mod info;
+mod look;
+mod repo;
+mod settings;
+mod take_backup;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::types::Moment;
+use settings::Global;
+
+/// PostgreSQL WAL archiver and point-in-time recovery.
+#[derive(Debug, Parser)]
+#[command(name = "pitr", version, infer_subcommands = false, arg_required_else_help = true)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Stores a WAL file: archive_command = 'pitr archive-push %p'
+    ArchivePush(archive_push::PushArgs),
+    /// Brings a WAL file: restore_command = 'pitr archive-get %f %p'
+    ArchiveGet(archive_get::GetArgs),
+    /// Takes a base backup over the replication protocol.
+    Backup(backup::BackupArgs),
+    /// Shows clusters, backups, WAL and recovery windows.
+    Info,
+    /// Looks at the configuration, the store and the server, and says what to do.
+    Check(check::CheckArgs),
+    /// Looks at what is stored.
+    Repo(repo::RepoArgs),
+    /// Binds the cluster to another system: after pg_upgrade or a new initdb.
+    AcceptSystem(accept_system::AcceptArgs),
+}
+
+/// What ends a command early.
+enum Stop {
+    /// Said on stderr; exit 1 (for `archive-get`: 255).
+    Failed(anyhow::Error, Option<String>),
+    /// Already said; this exit code.
+    Code(u8),
+}
+
+impl<E: Into<anyhow::Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        Self::Failed(error.into(), None)
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    let hook = Hook::of(&arguments);
+    // A panic must not become an exit code that the server takes for an answer: Rust's own is 101, which
+    // means "not in the archive" to recovery.
+    let code = std::panic::catch_unwind(|| run(arguments, hook)).unwrap_or(hook.failed());
+    ExitCode::from(code)
+}
+
+/// Which contract the exit code is under.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Hook {
+    Push,
+    Get,
+    Unknown,
+    None,
+}
+
+impl Hook {
+    /// Read off the words themselves, because what cannot be parsed must already be answered rightly.
+    fn of(arguments: &[OsString]) -> Self {
+        let verbs = ["backup", "info", "check", "repo", "accept-system", "restore", "help"];
+        let words: Vec<_> = arguments.iter().skip(1).filter_map(|a| a.to_str()).collect();
+        if words.contains(&"archive-get") {
+            Self::Get
+        } else if words.contains(&"archive-push") {
+            Self::Push
+        } else if words.iter().any(|w| verbs.contains(w)) {
+            Self::None
+        } else {
+            Self::Unknown
+        }
+    }
+
+    fn failed(self) -> u8 {
+        match self {
+            Self::Get | Self::Unknown => 255,
+            Self::Push | Self::None => 1,
+        }
+    }
+
+    fn usage(self) -> u8 {
+        match self {
+            Self::Get | Self::Unknown => 255,
+            Self::Push | Self::None => 2,
+        }
+    }
+}
+
+fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            drop(error.print());
+            return if error.use_stderr() { hook.usage() } else { 0 };
+        }
+    };
+    let level = match (cli.global.quiet, cli.global.verbose) {
+        (true, _) => tracing::Level::ERROR,
+        (_, true) => tracing::Level::INFO,
+        _ => tracing::Level::WARN,
+    };
+    drop(
+        tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(std::io::stderr)
+            .without_time()
+            .with_target(false)
+            .try_init(),
+    );
+    let done = match &cli.verb {
+        Verb::ArchivePush(args) => args.run(&cli.global),
+        Verb::ArchiveGet(args) => args.run(&cli.global),
+        Verb::Backup(args) => take_backup::run(args, &cli.global),
+        Verb::Info => info::run(&cli.global),
+        Verb::Check(args) => look::run(args, &cli.global),
+        Verb::Repo(args) => args.run(&cli.global),
+        Verb::AcceptSystem(args) => args.run(&cli.global),
+    };
+    match done {
+        Ok(()) => 0,
+        Err(Stop::Code(code)) => code,
+        Err(Stop::Failed(error, hint)) => {
+            complain(&format!("pitr: {error:#}"));
+            if let Some(hint) = hint.or_else(|| repository_hint(&error)) {
+                complain(&format!("hint: {hint}"));
+            }
+            hook.failed()
+        }
+    }
+}
+
+fn repository_hint(error: &anyhow::Error) -> Option<String> {
+    use crate::repository::RepositoryError as E;
+    let error = error.chain().find_map(|e| e.downcast_ref::<E>())?;
+    Some(match error {
+        E::NotARepository { .. } => "is the path or the prefix right?".to_owned(),
+        E::Empty { .. } => "is the disk mounted, and the path right?".to_owned(),
+        E::IdentityChanged { memory, .. } => format!(
+            "is the disk mounted, and the bucket the right one? if the repository was replaced on purpose, remove {memory}"
+        ),
+        E::NewerFormat { .. } => "install a newer version of pitr".to_owned(),
+        E::NoCluster { known, .. } if !known.is_empty() => {
+            format!("is --cluster right? there are: {}", known.join(", "))
+        }
+        E::NoCluster { .. } => "nothing has been archived under this name yet".to_owned(),
+        E::OtherSystem { .. } => {
+            "is another server archiving to this cluster? after pg_upgrade or a new initdb run: pitr accept-system --pgdata DIR"
+                .to_owned()
+        }
+        E::SeveralSystems { .. } => "give --system-id".to_owned(),
+        E::Damaged { .. } => "the object fails its own check: is the store healthy?".to_owned(),
+        E::Storage(e) => match e.kind {
+            crate::storage::StorageErrorKind::RootMissing => {
+                "is the disk mounted, or the bucket's name right? a hook never creates a repository's directory"
+                    .to_owned()
+            }
+            crate::storage::StorageErrorKind::Denied => "may this user read and write there?".to_owned(),
+            crate::storage::StorageErrorKind::Full => "make room, or raise the quota".to_owned(),
+            _ => return None,
+        },
+        _ => return None,
+    })
+}
+
+#[allow(clippy::print_stderr, reason = "the one place that speaks on stderr")]
+fn complain(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stderr(), "{line}"));
+}
+
+/// The one place that speaks on stdout; a closed pipe is the reader's choice.
+fn say(line: &str) {
+    use std::io::Write;
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+#[allow(clippy::disallowed_methods, reason = "the clock enters the house here")]
+fn now() -> Moment {
+    Moment(jiff::Timestamp::now())
+}
+
+fn cwd() -> anyhow::Result<std::path::PathBuf> {
+    use anyhow::Context;
+    std::env::current_dir().context("cannot tell the current directory")
+}

@@ -1,5 +1,9 @@
 //! One file or folder for each verb: no clap, no printing, no exit. Everything comes as an argument:
 //! repository, options, clock, monitor.
 
+pub mod archive_get;
+pub mod archive_push;
 pub mod backup;
 pub mod check;
+mod data_directory;
+pub mod stored_wal_sink;

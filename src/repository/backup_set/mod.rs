@@ -1,6 +1,7 @@
 //! A backup as objects: `started.json` first, parts, index and manifest, `backup.json` last.
 
 pub mod format;
+mod reader;
 mod spool;
 mod writer;
 
