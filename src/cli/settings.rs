@@ -95,10 +95,6 @@ pub(super) struct Settings {
     pub(super) strict: bool,
     /// Where this host keeps what it knows.
     pub(super) spool: PathBuf,
-    /// The zone of moments that name none.
-    pub(super) timezone: Option<String>,
-    /// The configuration file that was read.
-    pub(super) config: Option<PathBuf>,
 }
 
 const DEFAULT_CONFIG: &str = "/etc/pitr/pitr.toml";
@@ -168,8 +164,6 @@ impl Settings {
             level,
             strict,
             spool: env("PITR_ARCHIVE_SPOOL").map(Into::into).or(file.archive.spool).unwrap_or_else(state_dir),
-            timezone: file.timezone,
-            config: path,
         })
     }
 

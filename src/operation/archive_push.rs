@@ -137,7 +137,7 @@ pub fn archive_push(
     let mut bound = system;
     if let Some(scan) = &scan {
         if let Some(problem) = &scan.problem {
-            return Err(PushError::Header { path: shown, source: problem.clone() });
+            return Err(PushError::Header { path: shown, source: *problem });
         }
         if let Some(header) = &scan.header {
             let found = SystemIdentity {

@@ -46,7 +46,7 @@ impl<'c> StoredWalSink<'c> {
             },
         )?;
         let scan = scanner.map(SegmentScanner::finish);
-        if let Some(problem) = scan.as_ref().and_then(|s| s.problem.clone()) {
+        if let Some(problem) = scan.as_ref().and_then(|s| s.problem) {
             return Err(problem.into());
         }
         let content = scan.as_ref().map(WalContent::from);

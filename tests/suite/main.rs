@@ -5,7 +5,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods)]
 
+mod architecture;
 mod check;
+mod house_rules;
 mod support;
 
 mod backup;
