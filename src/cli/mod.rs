@@ -16,6 +16,7 @@ pub mod check;
 mod info;
 mod look;
 mod repo;
+mod restore;
 mod settings;
 mod take_backup;
 
@@ -45,6 +46,8 @@ enum Verb {
     ArchiveGet(archive_get::GetArgs),
     /// Takes a base backup over the replication protocol.
     Backup(backup::BackupArgs),
+    /// Brings a database back to a moment: proves the plan, then writes the data directory.
+    Restore(restore::RestoreArgs),
     /// Shows clusters, backups, WAL and recovery windows.
     Info,
     /// Looks at the configuration, the store and the server, and says what to do.
@@ -144,6 +147,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Verb::ArchivePush(args) => args.run(&cli.global),
         Verb::ArchiveGet(args) => args.run(&cli.global),
         Verb::Backup(args) => take_backup::run(args, &cli.global),
+        Verb::Restore(args) => args.run(&cli.global),
         Verb::Info => info::run(&cli.global),
         Verb::Check(args) => look::run(args, &cli.global),
         Verb::Repo(args) => args.run(&cli.global),

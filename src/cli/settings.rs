@@ -93,6 +93,10 @@ pub(super) struct Settings {
     pub(super) level: i32,
     /// Refuse damaged content.
     pub(super) strict: bool,
+    /// The zone of moments that name none.
+    pub(super) timezone: Option<String>,
+    /// The configuration file that was read.
+    pub(super) config: Option<PathBuf>,
     /// Where this host keeps what it knows.
     pub(super) spool: PathBuf,
 }
@@ -164,6 +168,8 @@ impl Settings {
             level,
             strict,
             spool: env("PITR_ARCHIVE_SPOOL").map(Into::into).or(file.archive.spool).unwrap_or_else(state_dir),
+            timezone: file.timezone,
+            config: path,
         })
     }
 

@@ -6,4 +6,5 @@ pub mod archive_push;
 pub mod backup;
 pub mod check;
 mod data_directory;
+pub mod restore;
 pub mod stored_wal_sink;

@@ -4,4 +4,5 @@
 
 pub mod backup_manifest;
 pub mod control_file;
+pub mod recovery_settings;
 pub mod tar;

@@ -11,7 +11,9 @@ mod house_rules;
 mod support;
 
 mod backup;
+mod promise_3_only_proof_of_absence_is_absence;
 mod replication;
+mod round_trip;
 mod storage_conformance;
 mod storage_faults;
 mod wal_oracle;
