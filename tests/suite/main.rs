@@ -11,6 +11,7 @@ mod house_rules;
 mod support;
 
 mod backup;
+mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;
 mod replication;
 mod round_trip;
