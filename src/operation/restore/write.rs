@@ -1,4 +1,4 @@
-//! `restore`: prove the plan, then touch.
+//! Writes a backup into a directory, every byte checked before it is written.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,6 @@ use crate::durable;
 use crate::pgdata::recovery_settings::RecoverySettings;
 use crate::repository::backup_set::format::{Backup, Entry, EntryKind, Frame, IndexLine};
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::SegmentName;
 
 /// The name under which `pg_control` waits until all else is synced: a server cannot start without it.
 const CONTROL: &str = "global/pg_control";
@@ -36,69 +35,6 @@ pub enum RestoreError {
     /// The index names a place outside the target.
     #[error("the backup names the file {0}, which would lie outside the target directory")]
     Outside(String),
-}
-
-/// What is wrong with the target directory; empty when it can be restored into. Nothing is changed.
-pub fn target_problems(dir: &Path, bytes: u64) -> Vec<String> {
-    let mut problems = Vec::new();
-    if dir.join("postmaster.pid").exists() {
-        problems.push(format!("a server may be running in {}: it has a postmaster.pid", dir.display()));
-    }
-    match std::fs::read_dir(dir) {
-        Ok(mut entries) => {
-            if entries.next().is_some() {
-                problems.push(format!("{} is not empty", dir.display()));
-            }
-        }
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => problems.push(format!("{} cannot be read: {e}", dir.display())),
-    }
-    let existing = dir.ancestors().find(|d| d.exists()).unwrap_or(Path::new("/"));
-    if let Err(e) = rustix::fs::access(existing, rustix::fs::Access::WRITE_OK) {
-        problems.push(format!("{} is not writable: {e}", existing.display()));
-    }
-    match rustix::fs::statvfs(existing) {
-        Ok(fs) if fs.f_bavail.saturating_mul(fs.f_frsize) < bytes => problems.push(format!(
-            "{} has {} bytes free, the backup takes {bytes}",
-            existing.display(),
-            fs.f_bavail.saturating_mul(fs.f_frsize)
-        )),
-        Ok(_) => {}
-        Err(e) => problems.push(format!("the free space of {} cannot be told: {e}", existing.display())),
-    }
-    problems
-}
-
-/// The segments from a backup's start on, as far as they follow each other, and what is missing before its
-/// stop. Only the backup's own timeline is looked at.
-pub fn coverage(
-    cluster: &Cluster<'_>,
-    backup: &Backup,
-) -> Result<(Vec<SegmentName>, Vec<String>), RepositoryError> {
-    let size = cluster.segment_size();
-    let have = cluster.segments(backup.stop_timeline)?;
-    let first = SegmentName::holding(backup.timeline, backup.start_lsn, size);
-    let last = SegmentName::holding(
-        backup.stop_timeline,
-        crate::types::Lsn(backup.stop_lsn.0.saturating_sub(1)),
-        size,
-    );
-    let (mut run, mut missing) = (Vec::new(), Vec::new());
-    let mut next = SegmentName { timeline: backup.stop_timeline, ..first };
-    loop {
-        if have.binary_search(&next).is_ok() {
-            run.push(next);
-        } else if next <= last {
-            missing.push(format!("WAL segment {next}, which the backup needs, is not in the archive"));
-        } else {
-            break;
-        }
-        match next.next(size) {
-            Some(following) => next = following,
-            None => break,
-        }
-    }
-    Ok((run, missing))
 }
 
 /// Writes a backup into `dir`, with each tablespace in the directory `tablespaces` names for its OID, and
