@@ -12,6 +12,7 @@ mod host_memory;
 pub mod layout;
 pub mod wal_archive;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub use cluster::{Cluster, SystemIdentity};
@@ -131,11 +132,14 @@ impl Repository {
 
 fn refuse_what_is_not_empty(storage: &dyn Storage) -> Result<(), RepositoryError> {
     let mut example = None;
-    storage.list("", None, &mut |info| {
+    // A bucket of somebody else's may hold millions: one name is enough.
+    storage.list_while("", None, &mut |info| {
         // Another host may be at its own first contact: a probe or the descriptor just written is ours.
-        if !info.name.starts_with(layout::PROBE_FOLDER) && info.name != layout::REPOSITORY {
-            example.get_or_insert(info.name);
+        if info.name.starts_with(layout::PROBE_FOLDER) || info.name == layout::REPOSITORY {
+            return ControlFlow::Continue(());
         }
+        example = Some(info.name);
+        ControlFlow::Break(())
     })?;
     match example {
         Some(example) => Err(RepositoryError::NotARepository { url: storage.url().to_owned(), example }),

@@ -3,7 +3,7 @@
 //! Faults are bound to the k-th call, so that a test can run an operation for every k until none is hit.
 
 use std::collections::BTreeMap;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -164,13 +164,13 @@ impl<S: Storage> Storage for FaultyStorage<S> {
         self.run(Call::Size, name, || self.inner.size(name))
     }
 
-    fn list(
+    fn list_while(
         &self,
         prefix: &str,
         after: Option<&str>,
-        visit: &mut dyn FnMut(ObjectInfo),
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
-        self.run(Call::List, prefix, || self.inner.list(prefix, after, visit))
+        self.run(Call::List, prefix, || self.inner.list_while(prefix, after, visit))
     }
 
     fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StorageError> {

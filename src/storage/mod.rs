@@ -19,7 +19,7 @@ mod open;
 mod retry;
 mod s3;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 
 use bytes::Bytes;
 
@@ -82,13 +82,27 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
     fn size(&self, name: &str) -> Result<Option<u64>, StorageError>;
 
     /// Every object whose name starts with `prefix` (which ends in `/` or is empty), in the order of
-    /// names' bytes; with `after`, only names greater than it. Unfinished writes are never shown.
+    /// names' bytes; with `after`, only names greater than it. Unfinished writes are never shown. Nothing
+    /// more is asked for once `visit` breaks.
+    fn list_while(
+        &self,
+        prefix: &str,
+        after: Option<&str>,
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
+    ) -> Result<(), StorageError>;
+
+    /// As [`list_while`](Self::list_while), to the end.
     fn list(
         &self,
         prefix: &str,
         after: Option<&str>,
         visit: &mut dyn FnMut(ObjectInfo),
-    ) -> Result<(), StorageError>;
+    ) -> Result<(), StorageError> {
+        self.list_while(prefix, after, &mut |object| {
+            visit(object);
+            ControlFlow::Continue(())
+        })
+    }
 
     /// The folders directly below `prefix` (which ends in `/` or is empty): their last parts, sorted.
     fn list_folders(&self, prefix: &str) -> Result<Vec<String>, StorageError>;

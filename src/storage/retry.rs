@@ -8,7 +8,7 @@
 //! [`Created::Exists`]: the caller compares, as with anybody else's object, and finds its own bytes.
 
 use std::hash::{BuildHasher, Hasher};
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -96,19 +96,19 @@ impl<S: Storage> Storage for RetryStorage<S> {
         retry(self.budget, || self.inner.size(name))
     }
 
-    fn list(
+    fn list_while(
         &self,
         prefix: &str,
         after: Option<&str>,
-        visit: &mut dyn FnMut(ObjectInfo),
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
         // What was shown before the failure is not shown again: the next try goes on behind it.
         let mut shown = after.map(str::to_owned);
         retry(self.budget, || {
             let from = shown.clone();
-            self.inner.list(prefix, from.as_deref(), &mut |object| {
+            self.inner.list_while(prefix, from.as_deref(), &mut |object| {
                 shown = Some(object.name.clone());
-                visit(object);
+                visit(object)
             })
         })
     }

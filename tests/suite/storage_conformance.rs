@@ -1,5 +1,7 @@
 //! Every sentence of the storage contract, on a local directory and on two real object stores.
 
+use std::ops::ControlFlow;
+
 use bytes::Bytes;
 use pitr::storage::{Created, FsStorage, Storage};
 
@@ -49,6 +51,7 @@ conformance! {
     a_range_ends_where_the_object_ends
     a_listing_is_in_the_order_of_bytes_and_starts_after
     a_listing_has_more_than_one_page
+    a_listing_ends_when_its_reader_has_seen_enough
     folders_are_their_last_parts_sorted
     deleting_twice_is_success
     names_that_leave_the_root_are_refused
@@ -151,6 +154,20 @@ fn a_listing_is_in_the_order_of_bytes_and_starts_after(storage: &dyn Storage) {
         assert_eq!(listed(storage, "", Some(name)), sorted[i + 1..], "after {name}");
     }
     assert_eq!(listed(storage, "", Some("a/b/")), ["a/b/c", "a0", "b", "c/d/e"]);
+}
+
+fn a_listing_ends_when_its_reader_has_seen_enough(storage: &dyn Storage) {
+    for name in ["a/1", "a/2", "b/1", "b/2", "c"] {
+        put(storage, name, b"x");
+    }
+    let mut seen = Vec::new();
+    storage
+        .list_while("", None, &mut |object| {
+            seen.push(object.name);
+            if seen.len() == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })
+        .unwrap();
+    assert_eq!(seen, ["a/1", "a/2", "b/1"]);
 }
 
 fn a_listing_has_more_than_one_page(storage: &dyn Storage) {

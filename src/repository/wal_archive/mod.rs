@@ -8,6 +8,8 @@ pub use object::{EncodedFrames, StoredWal, WalFrame, WalSummary};
 pub use store::{StoreOutcome, WalFile};
 pub use summary::{NamedPoint, WalContent};
 
+use std::ops::ControlFlow;
+
 use super::layout::WalObjectName;
 use super::{Cluster, RepositoryError};
 use crate::types::{SegmentName, TimelineId, WalFileName};
@@ -21,17 +23,22 @@ impl Cluster<'_> {
             }
             WalFileName::History(_) => self.layout().wal(),
         };
-        let mut copies = Vec::new();
-        let before = format!("{folder}{}", file.timeline().to_hex8());
-        let after = match file {
-            WalFileName::Segment(s) => format!("{folder}{s}"),
-            _ => before,
+        let stem = match file {
+            WalFileName::Segment(s) | WalFileName::Partial(s) | WalFileName::Backup(s, _) => s.to_string(),
+            WalFileName::History(timeline) => timeline.to_hex8(),
         };
-        self.storage().list(&folder, Some(&after), &mut |info| {
+        let after = format!("{folder}{stem}");
+        let shared = format!("{after}.");
+        let mut copies = Vec::new();
+        self.storage().list_while(&folder, Some(&after), &mut |info| {
             let last = info.name.strip_prefix(&folder).unwrap_or_default();
             if WalObjectName::parse(last).is_some_and(|n| n.file == file) {
                 copies.push(info.name);
+            } else if info.name > shared && !info.name.starts_with(&shared) {
+                // Names come in order: all copies were before this one.
+                return ControlFlow::Break(());
             }
+            ControlFlow::Continue(())
         })?;
         // The first copy has the shortest name.
         copies.sort_by_key(String::len);

@@ -3,6 +3,7 @@
 //! Only the directories on the way to the present name are in memory, never the tree. What disappears
 //! while it is looked at was deleted, and is not shown.
 
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -20,11 +21,11 @@ pub(super) fn objects(
     storage: &FsStorage,
     prefix: &str,
     after: Option<&str>,
-    visit: &mut dyn FnMut(ObjectInfo),
+    visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
 ) -> Result<(), StorageError> {
     let root = storage.root(ACTION)?;
     let walk = Walk { storage, root: &root, after };
-    walk.descend(prefix, visit)?;
+    let _ = walk.descend(prefix, visit)?;
     // An empty answer is as good as the root it came from.
     storage.prove_root(ACTION, &root)
 }
@@ -53,23 +54,28 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn descend(&self, prefix: &str, visit: &mut dyn FnMut(ObjectInfo)) -> Result<(), StorageError> {
+    fn descend(
+        &self,
+        prefix: &str,
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
+    ) -> Result<ControlFlow<()>, StorageError> {
         for entry in self.entries(prefix)? {
             let name = format!("{prefix}{entry}");
             if entry.ends_with('/') {
                 // All names in here are smaller than `after`: not even opened.
                 let passed =
                     self.after.is_some_and(|after| name.as_str() < after && !after.starts_with(&name));
-                if !passed {
-                    self.descend(&name, visit)?;
+                if !passed && self.descend(&name, visit)?.is_break() {
+                    return Ok(ControlFlow::Break(()));
                 }
             } else if self.after.is_none_or(|after| name.as_str() > after)
                 && let Some(object) = self.look_at(&name)?
+                && visit(object).is_break()
             {
-                visit(object);
+                return Ok(ControlFlow::Break(()));
             }
         }
-        Ok(())
+        Ok(ControlFlow::Continue(()))
     }
 
     fn holds_an_object(&self, prefix: &str) -> Result<bool, StorageError> {

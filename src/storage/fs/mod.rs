@@ -14,7 +14,7 @@ mod write;
 
 use std::collections::HashSet;
 use std::fs::File;
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -185,11 +185,11 @@ impl Storage for FsStorage {
         Ok(self.open("look at", name)?.map(|(_, size)| size))
     }
 
-    fn list(
+    fn list_while(
         &self,
         prefix: &str,
         after: Option<&str>,
-        visit: &mut dyn FnMut(ObjectInfo),
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
         name::check_prefix(&self.url, prefix)?;
         list::objects(self, prefix, after, visit)

@@ -3,6 +3,8 @@
 //! A page that lost its end, or a server that orders names differently, would make segments look
 //! missing; both are errors here instead.
 
+use std::ops::ControlFlow;
+
 use super::error::Failure;
 use super::{ObjectInfo, S3Storage, name};
 
@@ -66,7 +68,7 @@ impl S3Storage {
         &self,
         prefix: &str,
         after: Option<&str>,
-        visit: &mut dyn FnMut(ObjectInfo),
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
     ) -> Result<(), Failure> {
         let root = self.key("");
         let mut token = None;
@@ -92,7 +94,9 @@ impl S3Storage {
                 let name = name.to_owned();
                 if shown {
                     object.name.clone_from(&name);
-                    visit(object);
+                    if visit(object).is_break() {
+                        return Ok(());
+                    }
                 }
                 last = Some(name);
             }

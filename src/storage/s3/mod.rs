@@ -13,7 +13,7 @@ mod error;
 mod list;
 mod put;
 
-use std::ops::Range;
+use std::ops::{ControlFlow, Range};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -246,11 +246,11 @@ impl Storage for S3Storage {
         self.head(name).map_err(|e| self.error("look at", name, e))
     }
 
-    fn list(
+    fn list_while(
         &self,
         prefix: &str,
         after: Option<&str>,
-        visit: &mut dyn FnMut(ObjectInfo),
+        visit: &mut dyn FnMut(ObjectInfo) -> ControlFlow<()>,
     ) -> Result<(), StorageError> {
         name::check_prefix(&self.url, prefix)?;
         self.list_objects(prefix, after, visit).map_err(|e| self.error("list", prefix, e))
