@@ -293,9 +293,10 @@ fn check(source: &BackupSource, wal: Wal<'_>, options: &BackupOptions) -> Result
     Ok(())
 }
 
-/// Writes `started.json`; a name that is taken (two backups in one second) is moved on by a second.
+/// Writes `started.json`; a name that is taken (backups begun in one second, as a loop over a server that
+/// refuses makes them) is moved on by a second. The name is no clock: the times are in the object.
 fn claim(target: Target<'_>, started: &mut Started) -> Result<(), BackupError> {
-    for later in 0..5 {
+    for later in 0..60 {
         let moment = started.start_time.0 + jiff::SignedDuration::from_secs(later);
         started.id = BackupId::new(moment, BackupType::Full);
         if BackupWriter::start(target.storage, target.layout, started)? {
