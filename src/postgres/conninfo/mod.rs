@@ -7,69 +7,26 @@
 //! A key that libpq does not know is an error, and so is one that it knows and that cannot be honoured
 //! here: a check that was asked for is never dropped silently.
 
+mod error;
+mod host;
+mod patience;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod words;
 
 use std::fmt;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{passfile, service_file};
+pub use error::ConnInfoError;
+pub use host::{Host, Target};
+use host::{hosts, is_default_socket_dir};
+pub use patience::KeepAlive;
+use patience::{connect_timeout, keepalive, number};
 use settings::{IGNORED, KNOWN, Settings};
 pub use words::{ChannelBindingMode, SessionAttrs, SslMode, SslNegotiation};
-
-/// Why a connection string or its surroundings cannot be used. Never repeats a value that may be secret.
-#[derive(Debug, thiserror::Error)]
-pub enum ConnInfoError {
-    /// The text itself.
-    #[error("the connection string cannot be read: {0}")]
-    Syntax(&'static str),
-    /// libpq has no such key.
-    #[error("\"{0}\" is not a connection parameter")]
-    UnknownKey(String),
-    /// libpq has it; here it cannot be honoured.
-    #[error("the connection parameter \"{0}\" is not supported with this value")]
-    Unsupported(String),
-    /// A value of the wrong kind.
-    #[error("the connection parameter \"{key}\" cannot be \"{value}\": expected {expected}")]
-    Value {
-        /// The key.
-        key: &'static str,
-        /// What was given.
-        value: String,
-        /// What is possible.
-        expected: &'static str,
-    },
-    /// Lists of hosts, addresses and ports that do not fit together.
-    #[error("{0} hosts, but {1} values of \"{2}\"")]
-    Count(usize, usize, &'static str),
-    /// A service that no file defines.
-    #[error("no service file defines the service \"{0}\"")]
-    NoService(String),
-    /// A line of a service file.
-    #[error("line {line} of the service file {path} cannot be read")]
-    ServiceSyntax {
-        /// The file.
-        path: String,
-        /// The line's number.
-        line: usize,
-    },
-    /// A file that cannot be read.
-    #[error("cannot read {path}")]
-    File {
-        /// Its path.
-        path: String,
-        /// What the system says.
-        #[source]
-        source: std::io::Error,
-    },
-    /// No name to log in with.
-    #[error("no user is given, and the operating system has no name for this one")]
-    NoUser,
-}
 
 /// A password. Neither Debug nor anything else shows it.
 #[derive(Clone, PartialEq, Eq)]
@@ -86,57 +43,6 @@ impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("(hidden)")
     }
-}
-
-/// One way to reach a server.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Host {
-    /// Host name, as certificates and the passfile know it; empty when only an address was given.
-    pub name: String,
-    /// Name, address or directory.
-    pub target: Target,
-    /// Port, also part of the socket's name.
-    pub port: u16,
-}
-
-/// Where to connect.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Target {
-    /// A directory that holds `.s.PGSQL.<port>`.
-    Socket(PathBuf),
-    /// A name to be resolved.
-    Name(String),
-    /// `hostaddr`: no name resolution.
-    Address(IpAddr),
-}
-
-impl fmt::Display for Host {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.target {
-            Target::Socket(dir) => write!(f, "{}", self.socket_path(dir).display()),
-            Target::Name(name) if name.contains(':') => write!(f, "[{name}]:{}", self.port),
-            Target::Name(name) => write!(f, "{name}:{}", self.port),
-            Target::Address(IpAddr::V6(addr)) => write!(f, "[{addr}]:{}", self.port),
-            Target::Address(addr) => write!(f, "{addr}:{}", self.port),
-        }
-    }
-}
-
-impl Host {
-    pub(super) fn socket_path(&self, dir: &std::path::Path) -> PathBuf {
-        dir.join(format!(".s.PGSQL.{}", self.port))
-    }
-}
-
-/// TCP keepalives; a connection that carries nothing for hours must not outlive its network unnoticed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct KeepAlive {
-    /// Idle time before the first probe.
-    pub idle: Duration,
-    /// Between probes.
-    pub interval: Duration,
-    /// How many unanswered ones end the connection.
-    pub count: u32,
 }
 
 /// `sslrootcert`.
@@ -325,97 +231,6 @@ impl fmt::Display for ConnInfo {
         }
         Ok(())
     }
-}
-
-/// Where distributions and PostgreSQL itself put the socket.
-const SOCKET_DIRS: [&str; 2] = ["/var/run/postgresql", "/tmp"];
-
-fn is_default_socket_dir(dir: &std::path::Path) -> bool {
-    SOCKET_DIRS.iter().any(|d| dir == std::path::Path::new(d))
-}
-
-fn hosts(host: Option<&str>, hostaddr: Option<&str>, port: Option<&str>) -> Result<Vec<Host>, ConnInfoError> {
-    let split = |text: Option<&str>| {
-        text.map(|t| t.split(',').map(|s| s.trim().to_owned()).collect::<Vec<_>>()).unwrap_or_default()
-    };
-    let (names, addresses, ports) = (split(host), split(hostaddr), split(port));
-    if !names.is_empty() && !addresses.is_empty() && names.len() != addresses.len() {
-        return Err(ConnInfoError::Count(names.len(), addresses.len(), "hostaddr"));
-    }
-    let count = names.len().max(addresses.len()).max(1);
-    if ports.len() > 1 && ports.len() != count {
-        return Err(ConnInfoError::Count(count, ports.len(), "port"));
-    }
-    let mut hosts = Vec::new();
-    for i in 0..count {
-        let port_text = ports.get(i).or_else(|| ports.first().filter(|_| ports.len() == 1));
-        let port = match port_text.map(String::as_str).filter(|p| !p.is_empty()) {
-            None => 5432,
-            Some(text) => text.parse().ok().filter(|p| *p != 0).ok_or_else(|| ConnInfoError::Value {
-                key: "port",
-                value: text.to_owned(),
-                expected: "a number from 1 to 65535",
-            })?,
-        };
-        let name = names.get(i).cloned().unwrap_or_default();
-        if let Some(address) = addresses.get(i).filter(|a| !a.is_empty()) {
-            let addr = address.parse().map_err(|_| ConnInfoError::Value {
-                key: "hostaddr",
-                value: address.clone(),
-                expected: "an IP address",
-            })?;
-            hosts.push(Host { name, target: Target::Address(addr), port });
-        } else if name.is_empty() {
-            hosts.extend(SOCKET_DIRS.map(|dir| Host {
-                name: String::new(),
-                target: Target::Socket(dir.into()),
-                port,
-            }));
-        } else if name.starts_with('/') {
-            hosts.push(Host { target: Target::Socket(name.clone().into()), name, port });
-        } else if name.starts_with('@') {
-            return Err(ConnInfoError::Unsupported("host".to_owned()));
-        } else {
-            hosts.push(Host { target: Target::Name(name.clone()), name, port });
-        }
-    }
-    Ok(hosts)
-}
-
-fn number(key: &'static str, text: Option<&str>) -> Result<Option<u64>, ConnInfoError> {
-    text.map(|text| {
-        text.trim().parse().map_err(|_| ConnInfoError::Value {
-            key,
-            value: text.to_owned(),
-            expected: "a whole number",
-        })
-    })
-    .transpose()
-}
-
-/// libpq waits for ever unless told otherwise, and takes 1 for 2. A tool that runs by itself at night does
-/// better to say after half a minute that nobody answers; 0 and negative numbers still mean for ever.
-fn connect_timeout(text: Option<&str>) -> Result<Option<Duration>, ConnInfoError> {
-    if text.is_some_and(|t| t.trim().starts_with('-')) {
-        return Ok(None);
-    }
-    Ok(match number("connect_timeout", text)? {
-        None => Some(Duration::from_secs(30)),
-        Some(0) => None,
-        Some(seconds) => Some(Duration::from_secs(seconds.max(2))),
-    })
-}
-
-fn keepalive<'a>(get: &dyn Fn(&str) -> Option<&'a str>) -> Result<Option<KeepAlive>, ConnInfoError> {
-    if number("keepalives", get("keepalives"))? == Some(0) {
-        return Ok(None);
-    }
-    let value = |key, default| Ok(number(key, get(key))?.filter(|v| *v != 0).unwrap_or(default));
-    Ok(Some(KeepAlive {
-        idle: Duration::from_secs(value("keepalives_idle", 60)?),
-        interval: Duration::from_secs(value("keepalives_interval", 10)?),
-        count: u32::try_from(value("keepalives_count", 6)?).unwrap_or(6),
-    }))
 }
 
 /// The name that peer authentication will see.
