@@ -40,7 +40,7 @@ impl GetArgs {
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
         let found = archive_get(
-            settings.storages()?,
+            settings.storages_within(settings.get_retry)?,
             &settings.memory(),
             &settings.cluster,
             global.system_id,

@@ -20,12 +20,18 @@ impl PushArgs {
         let settings = Settings::load(global)?;
         let options =
             PushOptions { cluster: settings.cluster.clone(), level: settings.level, strict: settings.strict };
-        let pushed =
-            archive_push(settings.storages()?, &settings.memory(), &self.path, &cwd()?, &options, now())
-                .map_err(|e| {
-                    let hint = hint(&e).map(str::to_owned);
-                    Stop::Failed(e.into(), hint)
-                })?;
+        let pushed = archive_push(
+            settings.storages_within(settings.push_retry)?,
+            &settings.memory(),
+            &self.path,
+            &cwd()?,
+            &options,
+            now(),
+        )
+        .map_err(|e| {
+            let hint = hint(&e).map(str::to_owned);
+            Stop::Failed(e.into(), hint)
+        })?;
         if let Some(damage) = &pushed.damage {
             complain(&format!(
                 "pitr: warning: {} is stored, but {damage}: recovery will end there, take a new base backup",

@@ -22,7 +22,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     segment_timeout: u64,
     /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
-    #[arg(long, value_name = "CONNINFO", env = "PITR_POSTGRES_CONNINFO", hide_env_values = true)]
+    #[arg(long, value_name = "CONNINFO")]
     conninfo: Option<String>,
 }
 

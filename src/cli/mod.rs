@@ -13,7 +13,9 @@ mod archive_get;
 mod archive_push;
 pub mod backup;
 pub mod check;
+mod hook;
 mod info;
+mod log;
 mod look;
 mod repo;
 mod restore;
@@ -26,6 +28,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::types::Moment;
+use hook::Hook;
 use settings::Global;
 
 /// PostgreSQL WAL archiver and point-in-time recovery.
@@ -75,74 +78,22 @@ impl<E: Into<anyhow::Error>> From<E> for Stop {
 /// The whole program.
 pub fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().collect();
-    let hook = Hook::of(&arguments);
+    let hook = Hook::of(&arguments, hook::in_recovery());
     // A panic must not become an exit code that the server takes for an answer: Rust's own is 101, which
     // means "not in the archive" to recovery.
     let code = std::panic::catch_unwind(|| run(arguments, hook)).unwrap_or(hook.failed());
     ExitCode::from(code)
 }
 
-/// Which contract the exit code is under.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Hook {
-    Push,
-    Get,
-    Unknown,
-    None,
-}
-
-impl Hook {
-    /// Read off the words themselves, because what cannot be parsed must already be answered rightly.
-    fn of(arguments: &[OsString]) -> Self {
-        let verbs = ["backup", "info", "check", "repo", "accept-system", "restore", "help"];
-        let words: Vec<_> = arguments.iter().skip(1).filter_map(|a| a.to_str()).collect();
-        if words.contains(&"archive-get") {
-            Self::Get
-        } else if words.contains(&"archive-push") {
-            Self::Push
-        } else if words.iter().any(|w| verbs.contains(w)) {
-            Self::None
-        } else {
-            Self::Unknown
-        }
-    }
-
-    fn failed(self) -> u8 {
-        match self {
-            Self::Get | Self::Unknown => 255,
-            Self::Push | Self::None => 1,
-        }
-    }
-
-    fn usage(self) -> u8 {
-        match self {
-            Self::Get | Self::Unknown => 255,
-            Self::Push | Self::None => 2,
-        }
-    }
-}
-
 fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
-    let cli = match Cli::try_parse_from(arguments) {
+    let cli = match Cli::try_parse_from(&arguments) {
         Ok(cli) => cli,
         Err(error) => {
             drop(error.print());
-            return if error.use_stderr() { hook.usage() } else { 0 };
+            return if error.use_stderr() { hook.usage() } else { hook.explained(&arguments) };
         }
     };
-    let level = match (cli.global.quiet, cli.global.verbose) {
-        (true, _) => tracing::Level::ERROR,
-        (_, true) => tracing::Level::INFO,
-        _ => tracing::Level::WARN,
-    };
-    drop(
-        tracing_subscriber::fmt()
-            .with_max_level(level)
-            .with_writer(std::io::stderr)
-            .without_time()
-            .with_target(false)
-            .try_init(),
-    );
+    log::start(&cli.global);
     let done = match &cli.verb {
         Verb::ArchivePush(args) => args.run(&cli.global),
         Verb::ArchiveGet(args) => args.run(&cli.global),

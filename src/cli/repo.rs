@@ -46,8 +46,8 @@ enum RepoVerb {
 impl RepoArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let storage = settings.storages()?.into_iter().next().ok_or_else(|| anyhow!("no repository"))?;
-        let repository = Repository::open(storage, &settings.memory(), Create::Nothing, now())?;
+        let repository =
+            Repository::open(settings.first_storage()?, &settings.memory(), Create::Nothing, now())?;
         match &self.verb {
             RepoVerb::Ls { folder } => {
                 let folder = match folder.trim_end_matches('/') {

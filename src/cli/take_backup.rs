@@ -15,14 +15,15 @@ pub(super) fn run(args: &BackupArgs, global: &Global) -> Result<(), Stop> {
     let settings = Settings::load(global)?;
     let around = Surroundings {
         conninfo: settings.conninfo.as_deref(),
+        primary: settings.primary_conninfo.as_deref(),
         env: &|name| std::env::var(name).ok(),
         level: settings.level,
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         clock: &now,
     };
     let mut source = BackupSource::connect(&args.connection(&around)?).map_err(|e| with_hint(e.into()))?;
-    let storage = settings.storages()?.into_iter().next().ok_or_else(|| anyhow::anyhow!("no repository"))?;
-    let repository = Repository::open(storage, &settings.memory(), Create::RootAndIdentity, now())?;
+    let repository =
+        Repository::open(settings.first_storage()?, &settings.memory(), Create::RootAndIdentity, now())?;
     let system = SystemIdentity {
         system_identifier: source.system_id(),
         segment_size: source.segment_size(),

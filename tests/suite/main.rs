@@ -7,6 +7,7 @@
 
 mod architecture;
 mod check;
+mod configuration;
 mod house_rules;
 mod support;
 

@@ -43,14 +43,15 @@ pub struct BackupArgs {
     /// How long to wait for the last WAL, as 10min or 90s.
     #[arg(long, value_name = "TIME", default_value = "10min", value_parser = quantity::duration)]
     wal_timeout: Duration,
-    /// The primary, where a standby is backed up: asked to end its WAL segment.
+    /// The primary, where a standby is backed up: asked to end its WAL segment. A password belongs into the
+    /// configuration (postgres.primary-conninfo) or a passfile.
     #[arg(long, value_name = "CONNINFO")]
     primary: Option<String>,
     /// Keeps a backup in which the server found damaged pages; it is marked as such.
     #[arg(long)]
     keep_damaged: bool,
     /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
-    #[arg(long, value_name = "CONNINFO", env = "PITR_POSTGRES_CONNINFO", hide_env_values = true)]
+    #[arg(long, value_name = "CONNINFO")]
     conninfo: Option<String>,
 }
 
@@ -75,6 +76,8 @@ enum WalArg {
 pub struct Surroundings<'a> {
     /// `postgres.conninfo` of the configuration.
     pub conninfo: Option<&'a str>,
+    /// `postgres.primary-conninfo` of the configuration.
+    pub primary: Option<&'a str>,
     /// The environment.
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// zstd's level.
@@ -130,7 +133,7 @@ impl BackupArgs {
             host: around.host.clone(),
         };
         let connection = self.connection(around)?;
-        let primary = match &self.primary {
+        let primary = match self.primary.as_deref().or(around.primary) {
             // Only what is said here: the variables are about the standby.
             Some(text) => Some(
                 ConnInfo::resolve(Some(text), &|name| {
