@@ -20,6 +20,10 @@ pub struct Options {
     pub ca_file: Option<PathBuf>,
     /// For how long a call that may pass is tried again.
     pub retry_budget: Duration,
+    /// The budget is one for all calls together, as a hook needs it.
+    pub one_budget: bool,
+    /// S3: where objects that are too large for memory wait for their request.
+    pub temp_dir: PathBuf,
 }
 
 impl Default for Options {
@@ -31,6 +35,8 @@ impl Default for Options {
             profile: None,
             ca_file: None,
             retry_budget: Duration::from_secs(60),
+            one_budget: false,
+            temp_dir: std::env::temp_dir(),
         }
     }
 }
@@ -69,8 +75,7 @@ pub enum UrlError {
 /// Opens the storage at `url`, with retries. Nothing is touched or reached before its first call.
 pub fn open(url: &str, options: &Options) -> Result<Box<dyn Storage>, UrlError> {
     if let Some(path) = url.strip_prefix("file://") {
-        let storage = FsStorage::new(local_path(path)?);
-        return Ok(Box::new(RetryStorage::new(storage, options.retry_budget)));
+        return Ok(retried(FsStorage::new(local_path(path)?), options));
     }
     if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, prefix) = bucket_and_prefix(rest)?;
@@ -80,15 +85,24 @@ pub fn open(url: &str, options: &Options) -> Result<Box<dyn Storage>, UrlError> 
             path_style: options.path_style,
             profile: options.profile.clone(),
             ca_file: options.ca_file.clone(),
+            temp_dir: options.temp_dir.clone(),
             ..S3Options::new(bucket, prefix)
         });
-        return Ok(Box::new(RetryStorage::new(storage, options.retry_budget)));
+        return Ok(retried(storage, options));
     }
     if url.starts_with('/') {
         return Err(UrlError::BarePath(url.to_owned()));
     }
     // Only what stands before the colon: the rest of a foreign URL may hold a password.
     Err(UrlError::UnknownScheme(url.split(':').next().unwrap_or_default().to_owned()))
+}
+
+fn retried<S: Storage + 'static>(storage: S, options: &Options) -> Box<dyn Storage> {
+    Box::new(if options.one_budget {
+        RetryStorage::for_one_run(storage, options.retry_budget)
+    } else {
+        RetryStorage::new(storage, options.retry_budget)
+    })
 }
 
 fn local_path(path: &str) -> Result<PathBuf, UrlError> {

@@ -131,17 +131,23 @@ impl Settings {
         })
     }
 
-    /// The storages, in order; nothing is reached yet. For commands that an operator waits for.
+    /// The storages, in order; nothing is reached yet. For commands that an operator waits for: each call
+    /// is tried again by itself.
     pub(super) fn storages(&self) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.storages_within(Options::default().retry_budget)
+        self.opened(Options::default().retry_budget, false)
     }
 
-    /// The storages, in order, each call of which is tried again for up to `budget`.
+    /// The storages, in order, for a hook: all that fails in its run is tried again for up to `budget`.
     pub(super) fn storages_within(&self, budget: Duration) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
+        self.opened(budget, true)
+    }
+
+    fn opened(&self, retry_budget: Duration, one_budget: bool) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
         self.repositories
             .iter()
             .map(|(url, options)| {
-                let options = Options { retry_budget: budget, ..options.clone() };
+                let temp_dir = self.spool.clone();
+                let options = Options { retry_budget, one_budget, temp_dir, ..options.clone() };
                 let storage = crate::storage::open(url, &options).context("cannot use the repository")?;
                 Ok(Arc::from(storage))
             })

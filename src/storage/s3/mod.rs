@@ -43,6 +43,8 @@ pub struct S3Options {
     pub ca_file: Option<PathBuf>,
     /// Access key and secret key, for a caller that holds them; else the AWS credential chain.
     pub keys: Option<(String, String)>,
+    /// Where objects that are too large for memory wait for their request; made where it is missing.
+    pub temp_dir: PathBuf,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long a server may be silent.
@@ -55,6 +57,7 @@ impl S3Options {
         Self {
             bucket: bucket.into(),
             prefix: prefix.into(),
+            temp_dir: std::env::temp_dir(),
             endpoint: None,
             region: None,
             path_style: None,

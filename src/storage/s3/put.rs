@@ -191,8 +191,10 @@ impl ObjectWriter for S3Writer<'_> {
         self.md5.update(bytes);
         self.length += bytes.len() as u64;
         if self.file.is_none() && self.memory.len() + bytes.len() > IN_MEMORY {
-            let mut file =
-                durable::unnamed_file(&std::env::temp_dir()).map_err(|e| self.fail(Kind::Permanent, e))?;
+            let temp_dir = &self.storage.options.temp_dir;
+            let mut file = durable::create_dirs(temp_dir, durable::DIR_MODE)
+                .and_then(|_| durable::unnamed_file(temp_dir))
+                .map_err(|e| self.fail(Kind::Permanent, e))?;
             file.write_all(&self.memory).map_err(|e| self.local(e))?;
             self.memory = Vec::new();
             self.file = Some(file);
