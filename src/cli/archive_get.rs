@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
-use crate::operation::archive_get::archive_get;
+use crate::operation::archive_get::{GetError, GetOptions, archive_get};
 use crate::types::WalFileName;
 
 #[derive(Debug, Args)]
@@ -16,8 +16,11 @@ pub(super) struct GetArgs {
     file: String,
     /// Where to put it, as the server gives it for %p.
     destination: PathBuf,
-    /// What a repository that cannot be asked counts as. With `absent`, a standby goes on with streaming;
-    /// without a primary to stream from, recovery would end and lose what is archived later.
+    /// What a repository that cannot be asked counts as, once archive.get-retry is used up.
+    ///
+    /// `abort` stops recovery, which can be started again. `absent` lets a standby go on with streaming from
+    /// its primary; where there is none to stream from, recovery ends there, and what is archived later is
+    /// lost to it. A repository that is the wrong one, or holds a damaged file, stops recovery in either case.
     #[arg(long, value_enum, default_value = "abort")]
     unreachable: Unreachable,
 }
@@ -39,22 +42,24 @@ impl GetArgs {
             .context("cannot get the file")
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
-        let found = archive_get(
-            settings.storages_within(settings.get_retry)?,
-            &settings.memory(),
-            &settings.cluster,
-            global.system_id,
-            file,
-            &self.destination,
-            &cwd()?,
-            now(),
-        );
-        match found {
+        let options = GetOptions { cluster: settings.cluster.clone(), system: global.system_id };
+        let storages = settings.storages_within(settings.get_retry)?;
+        let memory = settings.memory();
+        match archive_get(storages, &memory, file, &self.destination, &cwd()?, &options, now()) {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Stop::Code(1)),
-            Err(e) if self.unreachable == Unreachable::Absent => {
+            Ok(false) => {
+                if global.verbose {
+                    complain(&format!("{file} is in no archive"));
+                }
+                Err(Stop::Code(1))
+            }
+            Err(e) if self.unreachable == Unreachable::Absent && e.is_unreachable() => {
                 complain(&format!("pitr: {:#}; counted as absent", anyhow::Error::from(e)));
                 Err(Stop::Code(1))
+            }
+            Err(e @ GetError::Taken { .. }) => {
+                let hint = "does archive_command call archive-get instead of archive-push?";
+                Err(Stop::Failed(e.into(), Some(hint.to_owned())))
             }
             Err(e) => Err(e.into()),
         }

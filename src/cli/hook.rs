@@ -32,6 +32,10 @@ impl Hook {
     /// `in_recovery` tells whether the current directory is a data directory that recovers from an archive.
     pub(super) fn of(arguments: &[OsString], in_recovery: bool) -> Self {
         let words: Vec<String> = arguments.iter().skip(1).map(|a| a.to_string_lossy().into_owned()).collect();
+        // Whatever the verb: `restore_command = 'pitr restore %f %p'` must not open a database either.
+        if words.iter().any(|word| is_recoverys_own(word)) {
+            return Self::Get;
+        }
         let Some(at) = verb(&words) else {
             // A top level that cannot be read: whoever is named somewhere behind is meant.
             return match words.iter().any(|w| w == "archive-push") && !names_get(&words) {
@@ -46,16 +50,12 @@ impl Hook {
         }
     }
 
-    /// `archive-push` with the words behind it, unless they are what only a `restore_command` has.
+    /// `archive-push` with the words behind it, unless they can be those of a `restore_command` only.
     fn push(words: &[String], in_recovery: bool) -> Self {
         let files: Vec<&String> = words.iter().filter(|w| !w.starts_with('-')).collect();
-        let of_recovery = files.iter().any(|file| {
-            let name = Path::new(file).file_name().and_then(|n| n.to_str());
-            name.is_some_and(|name| RECOVERYS_OWN.contains(&name))
-        });
         // `pitr archive-push %f` in a server that recovers: as archive_command it would be wrong too.
         let bare = in_recovery && files.iter().any(|file| !file.contains('/'));
-        if of_recovery || bare { Self::Get } else { Self::Push }
+        if bare { Self::Get } else { Self::Push }
     }
 
     /// The exit code of a failure.
@@ -87,6 +87,11 @@ impl Hook {
 /// Whether the current directory is a data directory in archive recovery.
 pub(super) fn in_recovery() -> bool {
     ["recovery.signal", "standby.signal"].iter().any(|name| Path::new(name).exists())
+}
+
+fn is_recoverys_own(word: &str) -> bool {
+    let name = Path::new(word).file_name().and_then(|n| n.to_str());
+    name.is_some_and(|name| RECOVERYS_OWN.contains(&name))
 }
 
 fn names_get(words: &[String]) -> bool {
@@ -165,6 +170,8 @@ mod tests {
             "pitr archive-push pg_wal/RECOVERYXLOG",
             "pitr archive-push 000000010000000000000001 pg_wal/RECOVERYXLOG",
             "pitr archive-push 00000002.history pg_wal/RECOVERYHISTORY",
+            "pitr restore 000000010000000000000001 pg_wal/RECOVERYXLOG",
+            "pitr --cluster backup archve-get 000000010000000000000001 pg_wal/RECOVERYXLOG",
         ] {
             assert_eq!(of(line), Hook::Get, "{line}");
             assert_eq!((of(line).failed(), of(line).usage()), (255, 255));

@@ -7,8 +7,17 @@ use super::data_directory::{ControlFileError, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
 use crate::repository::{Create, HostMemory, Repository, RepositoryError};
-use crate::storage::Storage;
+use crate::storage::{Storage, StorageErrorKind};
 use crate::types::{Moment, SystemId, WalFileName};
+
+/// From where to get.
+#[derive(Debug, Clone)]
+pub struct GetOptions {
+    /// The cluster's name in the repository.
+    pub cluster: ClusterName,
+    /// Which of the cluster's systems is meant; else the data directory's.
+    pub system: Option<SystemId>,
+}
 
 /// Why it could not be found out. None of these is absence.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +34,12 @@ pub enum GetError {
         #[source]
         source: RepositoryError,
     },
+    /// The destination is the server's own file of this name.
+    #[error("refused to overwrite {path}")]
+    Taken {
+        /// The file.
+        path: String,
+    },
     /// The destination.
     #[error("cannot write {path}")]
     Write {
@@ -36,9 +51,13 @@ pub enum GetError {
     },
 }
 
-impl From<RepositoryError> for GetError {
-    fn from(source: RepositoryError) -> Self {
-        Self::Repository { name: "the file".to_owned(), source }
+impl GetError {
+    /// Whether a repository could not be asked at all, as opposed to one that answered wrongly, with
+    /// something damaged, or as another than it should be.
+    pub fn is_unreachable(&self) -> bool {
+        use StorageErrorKind::{Denied, RootMissing, Transient};
+        matches!(self, Self::Repository { source: RepositoryError::Storage(e), .. }
+            if matches!(e.kind, Transient | RootMissing | Denied))
     }
 }
 
@@ -47,86 +66,110 @@ impl From<RepositoryError> for GetError {
 pub fn archive_get(
     storages: Vec<Arc<dyn Storage>>,
     memory: &HostMemory,
-    cluster: &ClusterName,
-    system: Option<SystemId>,
     file: WalFileName,
     destination: &Path,
     cwd: &Path,
+    options: &GetOptions,
     now: Moment,
 ) -> Result<bool, GetError> {
-    let system = match system {
+    let system = match options.system {
         Some(system) => Some(system),
         None => system_of(destination, cwd)?.map(|s| s.system_identifier),
     };
     let target = cwd.join(destination);
+    // Recovery asks for RECOVERYXLOG, and pg_rewind for what is missing. A file that stands under its own
+    // name is the server's: this hook was written into archive_command.
+    let own_name = target.file_name().is_some_and(|name| name == file.to_string().as_str());
+    if own_name && target.exists() {
+        return Err(GetError::Taken { path: target.display().to_string() });
+    }
+    let get = Get { memory, file, target: &target, cluster: &options.cluster, system, now };
     let mut failure = None;
     for storage in storages {
-        match from_one(storage, memory, cluster, system, file, &target, now) {
+        match get.from_one(storage) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
-            Err(e) => failure = Some(e),
+            // One that could be asked and is wrong weighs more than one that could not be asked.
+            Err(error) => match &failure {
+                Some(first) if !GetError::is_unreachable(first) => {}
+                _ => failure = Some(error),
+            },
         }
     }
-    match failure {
-        // One repository that could not be asked may be the one that has it.
-        Some(GetError::Repository { source, .. }) => {
-            Err(GetError::Repository { name: file.to_string(), source })
-        }
-        Some(e) => Err(e),
-        None => Ok(false),
+    // One repository that could not be asked may be the one that has it.
+    failure.map_or(Ok(false), Err)
+}
+
+struct Get<'a> {
+    memory: &'a HostMemory,
+    file: WalFileName,
+    target: &'a Path,
+    cluster: &'a ClusterName,
+    system: Option<SystemId>,
+    now: Moment,
+}
+
+/// What ends the delivery of one copy.
+enum Stop {
+    Repository(RepositoryError),
+    Write(Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<RepositoryError> for Stop {
+    fn from(source: RepositoryError) -> Self {
+        Self::Repository(source)
     }
 }
 
-fn from_one(
-    storage: Arc<dyn Storage>,
-    memory: &HostMemory,
-    cluster: &ClusterName,
-    system: Option<SystemId>,
-    file: WalFileName,
-    target: &Path,
-    now: Moment,
-) -> Result<bool, GetError> {
-    use std::io::Write;
-    let write = |source: Box<dyn std::error::Error + Send + Sync>| GetError::Write {
-        path: target.display().to_string(),
-        source,
-    };
-    let repository = Repository::open(storage, memory, Create::Nothing, now)?;
-    let cluster = repository.cluster(cluster, system)?;
-    let new = std::cell::RefCell::new(None);
-    let mut size = 0u64;
-    let found = cluster.fetch(
-        file,
-        || {
-            *new.borrow_mut() = Some(NewFile::create_beside(target, 0o600).map_err(|e| write(e.into()))?);
-            Ok::<(), GetError>(())
-        },
-        |chunk| {
-            if let Some(new) = new.borrow_mut().as_mut() {
-                new.file().write_all(&chunk).map_err(|e| write(e.into()))?;
-            }
-            Ok(())
-        },
-    )?;
-    if !found {
-        return Ok(false);
+impl Get<'_> {
+    fn from_one(&self, storage: Arc<dyn Storage>) -> Result<bool, GetError> {
+        self.deliver(storage).map_err(|stop| match stop {
+            Stop::Repository(source) => GetError::Repository { name: self.file.to_string(), source },
+            Stop::Write(source) => GetError::Write { path: self.target.display().to_string(), source },
+        })
     }
-    let Some(mut new) = new.into_inner() else {
-        return Err(write("nothing was fetched".into()));
-    };
-    let name = target.file_name().ok_or_else(|| write("it has no file name".into()))?;
-    size += new.file().metadata().map_err(|e| write(e.into()))?.len();
-    // The server syncs what it keeps; it only must never see half a file.
-    new.replace_unsynced(name).map_err(|e| write(e.into()))?;
-    // A last look: exit 0 without the file would be taken for the archive's end.
-    let there = std::fs::metadata(target).map_err(|e| write(e.into()))?.len();
-    if there != size || (matches!(file, WalFileName::Segment(_)) && there != cluster.segment_size().bytes()) {
-        drop(durable::remove(target));
-        return Err(write(format!("it has {there} bytes").into()));
+
+    fn deliver(&self, storage: Arc<dyn Storage>) -> Result<bool, Stop> {
+        use std::io::Write;
+        let repository = Repository::open(storage, self.memory, Create::Nothing, self.now)?;
+        let cluster = repository.cluster(self.cluster, self.system)?;
+        let new = std::cell::RefCell::new(None);
+        let found = cluster.fetch(
+            self.file,
+            || {
+                let file = NewFile::create_beside(self.target, 0o600).map_err(|e| Stop::Write(e.into()))?;
+                *new.borrow_mut() = Some(file);
+                Ok(())
+            },
+            |chunk| match new.borrow_mut().as_mut() {
+                Some(new) => new.file().write_all(&chunk).map_err(|e| Stop::Write(e.into())),
+                None => Err(Stop::Write("it was not begun".into())),
+            },
+        )?;
+        if !found {
+            return Ok(false);
+        }
+        let Some(mut new) = new.into_inner() else {
+            return Err(Stop::Write("nothing was fetched".into()));
+        };
+        let name = self.target.file_name().ok_or_else(|| Stop::Write("it has no file name".into()))?;
+        let size = new.file().metadata().map_err(|e| Stop::Write(e.into()))?.len();
+        // The server syncs what it keeps; it only must never see half a file.
+        new.replace_unsynced(name).map_err(|e| Stop::Write(e.into()))?;
+        // A last look: exit 0 without the file would be taken for the archive's end.
+        let there = std::fs::metadata(self.target).map_err(|e| Stop::Write(e.into()))?.len();
+        let expected = match self.file {
+            WalFileName::Segment(_) => cluster.segment_size().bytes(),
+            _ => size,
+        };
+        if there != expected {
+            drop(durable::remove(self.target));
+            return Err(Stop::Write(format!("it has {there} bytes instead of {expected}").into()));
+        }
+        // What was asked for is done; a memory that cannot be kept only weakens the next look.
+        if let Err(error) = repository.remember(self.memory, &cluster) {
+            tracing::warn!(%error, "cannot remember the repository on this host");
+        }
+        Ok(true)
     }
-    // What was asked for is done; a memory that cannot be kept only weakens the next look.
-    if let Err(error) = repository.remember(memory, &cluster) {
-        tracing::warn!(%error, "cannot remember the repository on this host");
-    }
-    Ok(true)
 }
