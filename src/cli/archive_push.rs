@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
-use crate::operation::archive_push::{PushError, PushOptions, archive_push};
-use crate::repository::wal_archive::StoreOutcome;
+use crate::operation::archive_push::{Concern, PushError, PushOptions, Pushed, archive_push};
+use crate::repository::wal_archive::{Beside, StoreOutcome};
 
 #[derive(Debug, Args)]
 pub(super) struct PushArgs {
@@ -18,42 +18,54 @@ pub(super) struct PushArgs {
 impl PushArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let options =
-            PushOptions { cluster: settings.cluster.clone(), level: settings.level, strict: settings.strict };
-        let pushed = archive_push(
-            settings.storages_within(settings.push_retry)?,
-            &settings.memory(),
-            &self.path,
-            &cwd()?,
-            &options,
-            now(),
-        )
-        .map_err(|e| {
-            let hint = hint(&e).map(str::to_owned);
-            Stop::Failed(e.into(), hint)
-        })?;
-        if let Some(damage) = &pushed.damage {
-            complain(&format!(
-                "pitr: warning: {} is stored, but {damage}: recovery will end there, take a new base backup",
-                pushed.name
-            ));
-        }
-        for outcome in &pushed.outcomes {
-            match outcome {
-                StoreOutcome::Beside { why } => {
-                    complain(&format!("pitr: warning: {} is stored beside another copy: {why}", pushed.name));
-                }
-                StoreOutcome::Discarded => complain(&format!(
-                    "pitr: warning: {} differs from what is archived, and is not wanted (pitr repo resolve)",
-                    pushed.name
-                )),
-                _ => {}
-            }
-        }
+        let options = PushOptions {
+            cluster: settings.cluster.clone(),
+            system: global.system_id,
+            level: settings.level,
+            strict: settings.strict,
+            temp_dir: settings.spool.clone(),
+        };
+        let storages = settings.storages_within(settings.push_retry)?;
+        let pushed = archive_push(storages, &settings.memory(), &self.path, &cwd()?, &options, now())
+            .map_err(|e| {
+                let hint = hint(&e).map(str::to_owned);
+                Stop::Failed(e.into(), hint)
+            })?;
+        warn(&pushed);
         if global.verbose {
             complain(&format!("archived {}", pushed.name));
         }
         Ok(())
+    }
+}
+
+/// What is stored all the same, and what that means for whoever reads the server's log.
+fn warn(pushed: &Pushed) {
+    let name = pushed.name;
+    let spare = pushed.outcomes.contains(&StoreOutcome::Beside(Beside::OursDamaged));
+    for outcome in &pushed.outcomes {
+        match outcome {
+            StoreOutcome::Beside(why) => {
+                complain(&format!("pitr: warning: {name} is stored beside another copy: {why}"));
+            }
+            StoreOutcome::Discarded => complain(&format!(
+                "pitr: warning: {name} differs from what is archived, and is not wanted (pitr repo resolve)"
+            )),
+            _ => {}
+        }
+    }
+    if let Some(concern) = &pushed.concern {
+        complain(&format!("pitr: warning: {name} is stored, but {concern}"));
+        complain(match concern {
+            Concern::Damaged(_) if spare => {
+                "hint: an undamaged copy is archived; are this server's disk and memory healthy?"
+            }
+            Concern::Damaged(_) => {
+                "hint: take a new base backup now; are this server's disk and memory healthy?"
+            }
+            Concern::NotChecked(_) => "hint: install a version of pitr that knows this server's",
+            Concern::BadHistory(_) => "hint: was the file written or changed by hand?",
+        });
     }
 }
 
@@ -63,14 +75,15 @@ fn hint(error: &PushError) -> Option<&'static str> {
         PushError::Read { .. } => {
             "is %f passed instead of %p? the server runs archive_command in its data directory"
         }
-        PushError::Header { .. } => "is the file complete, and is it a WAL segment of this server?",
+        PushError::Header { .. } | PushError::Length { .. } => {
+            "is the file complete, and was it written by this server?"
+        }
         PushError::Stranger { .. } => "was the file copied here from another server?",
         PushError::Conflict { .. } => {
             "are two servers archiving to this cluster? compare with `pitr repo cat`; `pitr repo resolve` settles it"
         }
-        PushError::NoSystem { .. } => "run it in the data directory, as the server does",
-        PushError::Damaged { .. } => {
-            "archive.strict refuses damaged content; without it the segment is stored, marked"
+        PushError::Strict { .. } => {
+            "archive.strict refuses it; without it the segment is stored, marked, and the server goes on"
         }
         PushError::Control(_) | PushError::Repository { .. } => return None,
     })

@@ -86,7 +86,7 @@ pub fn archive_get(
     let get = Get { memory, file, target: &target, cluster: &options.cluster, system, now };
     let mut failure = None;
     for storage in storages {
-        match get.from_one(storage) {
+        match get.ask(storage) {
             Ok(true) => return Ok(true),
             Ok(false) => {}
             // One that could be asked and is wrong weighs more than one that could not be asked.
@@ -122,7 +122,7 @@ impl From<RepositoryError> for Stop {
 }
 
 impl Get<'_> {
-    fn from_one(&self, storage: Arc<dyn Storage>) -> Result<bool, GetError> {
+    fn ask(&self, storage: Arc<dyn Storage>) -> Result<bool, GetError> {
         self.deliver(storage).map_err(|stop| match stop {
             Stop::Repository(source) => GetError::Repository { name: self.file.to_string(), source },
             Stop::Write(source) => GetError::Write { path: self.target.display().to_string(), source },

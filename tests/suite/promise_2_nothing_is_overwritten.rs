@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use pitr::types::{Lsn, SegmentName, SegmentSize};
-use pitr::wal::{Ends, SegmentScan, SegmentScanner};
+use pitr::types::Lsn;
+use pitr::wal::Ends;
 
+use crate::support::wal_bytes::{self, scan};
 use crate::support::{Outcome, Pitr, Server, StopMode, TestDir, wait_until};
 
 const MIB: u64 = 1 << 20;
@@ -41,13 +42,6 @@ fn stored(dir: &TestDir, folder: &str, name: &str) -> Vec<Vec<u8>> {
         .filter(|(object, _)| wanted(object))
         .map(|(_, bytes)| zstd::decode_all(&bytes[..]).unwrap())
         .collect()
-}
-
-fn scan(name: &str, bytes: &[u8]) -> SegmentScan {
-    let name: SegmentName = name[..24].parse().unwrap();
-    let mut scanner = SegmentScanner::new(name, SegmentSize::new(bytes.len() as u64).unwrap());
-    scanner.push(bytes);
-    scanner.finish()
 }
 
 /// A hook that keeps a copy of each file, in the order of the pushes, before it hands the file to pitr.
@@ -143,25 +137,19 @@ impl Archived {
         bytes
     }
 
-    /// The segment as a promotion would have cut it off: zeros from the start of some record on.
+    /// The segment as a promotion would have cut it off.
     fn cut_off(&self) -> Vec<u8> {
-        let (name, bytes) = &self.segment;
-        // The end of the valid part once the second half is gone is where a record starts.
-        let mut cut = bytes.clone();
-        cut[bytes.len() / 2..].fill(0);
-        let Lsn(end) = scan(name, &cut).end_of_valid;
-        let keep = usize::try_from(end % MIB).unwrap();
-        cut[keep..].fill(0);
-        assert!(scan(name, &cut).cut_off_at().is_some());
-        cut
+        wal_bytes::cut_off(&self.segment.0, &self.segment.1, self.segment.1.len() / 2)
     }
 
-    /// The segment with other records in it: those of another server would look like this.
+    /// The segment with another server's record in it.
     fn diverged(&self) -> Vec<u8> {
-        let mut bytes = self.segment.1.clone();
-        let tail = bytes.len() - 4096;
-        bytes[tail..].iter_mut().for_each(|byte| *byte ^= 0x55);
-        bytes
+        wal_bytes::diverged(&self.segment.0, &self.segment.1, self.segment.1.len() / 2)
+    }
+
+    /// The segment with a flipped bit.
+    fn damaged(&self, from: usize) -> Vec<u8> {
+        wal_bytes::damaged(&self.segment.0, &self.segment.1, from)
     }
 }
 
@@ -234,6 +222,56 @@ fn a_damaged_stored_segment_gets_a_good_one_beside_it() {
     assert_eq!(archived.get(name), *bytes);
     archived.push(name, bytes).expect_code(0);
     assert_eq!(objects(&archived.dir).len(), 2, "{}", outcome.stderr);
+}
+
+#[test]
+fn a_damaged_segment_after_the_good_one_is_kept_beside_it_and_readers_get_the_good_one() {
+    let archived = Archived::new();
+    let (name, bytes) = &archived.segment;
+    archived.push(name, bytes).expect_code(0);
+    let first = objects(&archived.dir);
+    // In the middle, and in the very first record that starts in the segment.
+    for from in [bytes.len() / 2, 64] {
+        let damaged = archived.damaged(from);
+        for _ in 0..2 {
+            let outcome = archived.push(name, &damaged);
+            outcome.expect_code(0);
+            outcome.expect_said("warning");
+            outcome.expect_said("wrong checksum");
+            outcome.expect_said("an undamaged copy is archived");
+        }
+        assert_eq!(archived.get(name), *bytes);
+    }
+    let all = objects(&archived.dir);
+    assert_eq!(all.len(), 3, "{:?}", all.keys());
+    assert!(first.iter().all(|(object, stored)| all.get(object) == Some(stored)), "the first was touched");
+    archived.push(name, bytes).expect_code(0);
+    assert_eq!(objects(&archived.dir), all);
+}
+
+#[test]
+fn the_good_segment_after_a_damaged_one_stands_beside_it_and_is_what_readers_get() {
+    let archived = Archived::new();
+    let (name, bytes) = &archived.segment;
+    let damaged = archived.damaged(bytes.len() / 2);
+    let outcome = archived.push(name, &damaged);
+    outcome.expect_code(0);
+    outcome.expect_said("take a new base backup");
+    assert_eq!(archived.get(name), damaged, "as long as there is nothing better");
+    // Damaged further behind: better than the first, worse than the good one.
+    let further = archived.damaged(bytes.len() / 4 * 3);
+    archived.push(name, &further).expect_code(0);
+    assert_eq!(archived.get(name), further);
+    archived.push(name, bytes).expect_code(0);
+    assert_eq!(archived.get(name), *bytes);
+    for bytes in [&damaged, &further, bytes] {
+        archived.push(name, bytes).expect_code(0);
+    }
+    assert_eq!(objects(&archived.dir).len(), 3, "{:?}", objects(&archived.dir).keys());
+    assert_eq!(stored(&archived.dir, "conflict/", name), Vec::<Vec<u8>>::new());
+    // A true divergence is refused all the same, whichever copy it is compared with.
+    let code = archived.push(name, &archived.diverged()).code.unwrap();
+    assert!((1..=125).contains(&code), "{code}");
 }
 
 /// As a failing disk would change an object.
@@ -330,7 +368,6 @@ fn partial_segments_of_two_promotions_are_both_kept() {
 }
 
 #[test]
-#[ignore = "needs contents that differ and are all undamaged: its crafted one is rightly stored as damaged, with the whole one beside it"]
 fn of_many_writers_at_once_one_content_wins_and_every_other_is_told() {
     for round in 0..3 {
         let archived = Archived::new();
@@ -434,13 +471,16 @@ fn a_cascade_of_standbys_that_all_archive_agrees_across_a_promotion() {
 }
 
 #[test]
-#[ignore = "its second standby needs the primary to keep WAL for it: the set-up fails, not the push"]
 fn of_two_standbys_promoted_in_the_same_segment_one_is_archived_and_the_other_is_kept_apart() {
     let dir = TestDir::new();
     dir.create_dir("repo");
     let pitr = Pitr::new(&dir);
     let hook = pitr.hook("archive-push %p");
-    let mut primary = Server::build(&dir, "primary").initdb("--wal-segsize=1").archive_command(&hook).start();
+    let mut primary = Server::build(&dir, "primary")
+        .initdb("--wal-segsize=1")
+        .set("wal_keep_size", "1GB")
+        .archive_command(&hook)
+        .start();
     load(&primary, 5_000);
     primary.archive_now();
     let mut left = primary.standby(&dir, "left");

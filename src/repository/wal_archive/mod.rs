@@ -5,7 +5,7 @@ mod store;
 mod summary;
 
 pub use object::{EncodedFrames, StoredWal, WalFrame, WalSummary};
-pub use store::{StoreOutcome, WalFile};
+pub use store::{Beside, StoreOutcome, WalFile};
 pub use summary::{NamedPoint, WalContent};
 
 use std::ops::ControlFlow;
@@ -128,7 +128,7 @@ impl Cluster<'_> {
         // The copy that recovery can read furthest goes first.
         candidates.sort_by_key(|c| {
             let wal = c.summary().wal.as_ref();
-            std::cmp::Reverse((wal.is_none_or(|w| w.damage.is_none()), wal.map(|w| w.end_of_valid)))
+            std::cmp::Reverse((wal.map(|w| w.end_of_valid), wal.is_none_or(|w| w.damage.is_none())))
         });
         for stored in &candidates {
             restart()?;

@@ -114,7 +114,8 @@ struct Compressed {
 
 impl EncodedFrames {
     /// Reads `source` to its end, hands each chunk to `inspect`, and compresses it. Compression runs on a
-    /// thread of its own beside hashing and inspection when there is more than one chunk.
+    /// thread of its own beside hashing and inspection when there is more than one chunk. What is too large
+    /// for memory goes through an unnamed file in `temp_dir`, which is made where it is missing.
     pub fn encode(
         source: &mut dyn Read,
         expected: u64,
@@ -128,7 +129,8 @@ impl EncodedFrames {
             Body::Memory(Vec::new())
         } else {
             Body::File(
-                durable::unnamed_file(temp_dir)
+                durable::create_dirs(temp_dir, durable::DIR_MODE)
+                    .and_then(|_| durable::unnamed_file(temp_dir))
                     .map_err(|e| local("make a temporary file for")(std::io::Error::other(e)))?,
                 0,
             )

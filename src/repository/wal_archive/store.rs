@@ -34,11 +34,8 @@ pub enum StoreOutcome {
     Same,
     /// What is there holds all of this file's valid records: a cut-off copy has nothing to add.
     Contained,
-    /// Stored beside a copy that is shorter or damaged.
-    Beside {
-        /// Why.
-        why: &'static str,
-    },
+    /// Stored beside another copy.
+    Beside(Beside),
     /// Refused earlier, and an operator has said that it is not wanted.
     Discarded,
     /// True divergence: kept under `conflict/`, refused.
@@ -52,11 +49,44 @@ pub enum StoreOutcome {
     },
 }
 
+/// Why a file is stored beside another copy of it. Readers take the one that recovery can read furthest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Beside {
+    /// The stored object fails its own check.
+    #[error("the stored object fails its own check")]
+    StoredObjectDamaged,
+    /// The stored copy was cut off.
+    #[error("the stored copy ends earlier")]
+    StoredEndsEarlier,
+    /// The stored copy was marked as damaged when it came.
+    #[error("the stored copy was damaged when it was archived")]
+    StoredContentDamaged,
+    /// This copy is damaged, and the stored one is the same as far as this one can be read.
+    #[error("this copy is damaged where it begins to differ; the stored one is what recovery gets")]
+    OursDamaged,
+}
+
 /// How a stored copy compares with the file.
 enum Comparison {
     Same,
     Damaged,
-    Differs { at: u64, stored: Option<WalContent> },
+    Differs { at: u64, stored: Option<Box<WalContent>> },
+}
+
+/// What all stored copies together say about the file.
+enum Verdict {
+    Same,
+    Contained,
+    /// It belongs beside another copy; `done` when it already stands there.
+    Beside {
+        why: Beside,
+        done: bool,
+    },
+    Conflict {
+        with: String,
+        at: u64,
+    },
+    Nothing,
 }
 
 impl Cluster<'_> {
@@ -67,53 +97,97 @@ impl Cluster<'_> {
         if self.put(file, &first)? == Created::New {
             return Ok(StoreOutcome::New);
         }
-        let mut beside: Option<&'static str> = None;
-        let mut conflict = None;
-        let segment = matches!(file.name, WalFileName::Segment(_));
+        let why = match self.judge(file, &first, None)? {
+            Verdict::Same => return Ok(StoreOutcome::Same),
+            Verdict::Contained => return Ok(StoreOutcome::Contained),
+            Verdict::Conflict { with, at } => return self.refuse(file, &digest, with, at),
+            Verdict::Beside { why, done: true } => return Ok(StoreOutcome::Beside(why)),
+            Verdict::Beside { why, done: false } => why,
+            Verdict::Nothing => {
+                return Err(RepositoryError::damaged(
+                    format!("{} in {}", file.name, self.repository().url()),
+                    "the name was taken a moment ago, and now nothing is there",
+                ));
+            }
+        };
+        for name in self.layout().beside(file.name, &digest) {
+            if self.put(file, &name)? == Created::New {
+                // Another writer may have put a copy of its own beside the first in the same instant. Each
+                // of the two looks again after it stored, so one of them at least sees the other.
+                if let Verdict::Conflict { with, at } = self.judge(file, &first, Some(&name))? {
+                    return self.refuse(file, &digest, with, at);
+                }
+                return Ok(StoreOutcome::Beside(why));
+            }
+            if matches!(self.compare(file, &name)?, Comparison::Same) {
+                return Ok(StoreOutcome::Same);
+            }
+        }
+        Err(RepositoryError::damaged(
+            format!("every copy of {} in {}", file.name, self.repository().url()),
+            "none is whole, and the names for further copies are taken",
+        ))
+    }
+
+    /// Compares the file with every stored copy but `own`. The first copy decides alone when it is the same
+    /// and undamaged; a later one only where no copy contradicts it.
+    fn judge(&self, file: &WalFile<'_>, first: &str, own: Option<&str>) -> Result<Verdict, RepositoryError> {
         let mut copies = self.wal_copies(file.name)?;
-        if !copies.contains(&first) {
-            copies.insert(0, first);
+        if let WalFileName::Partial(_) = file.name {
+            // Those with other digests are other promotions' and contradict nothing.
+            let ours = self.layout().beside(file.name, file.frames.blake3());
+            copies.retain(|copy| copy == first || ours.contains(copy));
         }
-        for copy in copies {
-            match self.compare(file, &copy)? {
-                Comparison::Same => return Ok(StoreOutcome::Same),
-                Comparison::Damaged => beside = Some("the stored copy is damaged"),
+        if !copies.iter().any(|copy| copy == first) {
+            copies.insert(0, first.to_owned());
+        }
+        let damaged = file.content.as_ref().is_some_and(|ours| ours.damage.is_some());
+        let (mut why, mut same) = (None, false);
+        for copy in copies.into_iter().filter(|copy| own != Some(copy)) {
+            let beside = match self.compare(file, &copy)? {
+                Comparison::Same if copy == first && !damaged => return Ok(Verdict::Same),
+                Comparison::Same => {
+                    same = true;
+                    continue;
+                }
+                Comparison::Damaged => Beside::StoredObjectDamaged,
                 Comparison::Differs { at, stored } => {
-                    let ours = file.content.as_ref();
-                    if segment && ours.is_some_and(|c| cut_off_before(c, at, self)) {
-                        return Ok(StoreOutcome::Contained);
+                    let (ours, stored) = (file.content.as_ref(), stored.as_deref());
+                    if !matches!(file.name, WalFileName::Segment(_)) {
+                        return Ok(Verdict::Conflict { with: copy, at });
                     }
-                    if segment && stored.as_ref().is_some_and(|c| cut_off_before(c, at, self)) {
-                        beside = beside.or(Some("the stored copy ends earlier"));
-                    } else if segment && marked_damaged_only(stored.as_ref(), ours, at, self) {
-                        beside = beside.or(Some("the stored copy was damaged when it was archived"));
-                    } else {
-                        conflict.get_or_insert((copy, at));
+                    if ours.is_some_and(|c| c.damage.is_none() && self.readable_before(c, at)) {
+                        return Ok(Verdict::Contained);
                     }
-                }
-            }
-        }
-        match (conflict, beside) {
-            (Some((with, differs_at)), _) => self.refuse(file, &digest, with, differs_at),
-            (None, Some(why)) => {
-                for name in self.layout().beside(file.name, &digest) {
-                    if self.put(file, &name)? == Created::New {
-                        return Ok(StoreOutcome::Beside { why });
-                    }
-                    if matches!(self.compare(file, &name)?, Comparison::Same) {
-                        return Ok(StoreOutcome::Same);
+                    match (stored, ours) {
+                        (Some(c), _) if self.readable_before(c, at) && c.damage.is_none() => {
+                            Beside::StoredEndsEarlier
+                        }
+                        (Some(c), Some(ours))
+                            if self.readable_before(c, at) && c.end_of_valid < ours.end_of_valid =>
+                        {
+                            Beside::StoredContentDamaged
+                        }
+                        (_, Some(c)) if self.readable_before(c, at) => Beside::OursDamaged,
+                        (Some(c), _) if self.readable_before(c, at) => Beside::StoredContentDamaged,
+                        _ => return Ok(Verdict::Conflict { with: copy, at }),
                     }
                 }
-                Err(RepositoryError::damaged(
-                    format!("every copy of {} in {}", file.name, self.repository().url()),
-                    "none is whole, and the names for further copies are taken",
-                ))
-            }
-            (None, None) => Err(RepositoryError::damaged(
-                format!("{} in {}", file.name, self.repository().url()),
-                "the name was taken a moment ago, and now nothing is there",
-            )),
+            };
+            why.get_or_insert(beside);
         }
+        Ok(match why {
+            Some(why) => Verdict::Beside { why, done: same },
+            None if same => Verdict::Same,
+            None => Verdict::Nothing,
+        })
+    }
+
+    /// Whether all that recovery can read of a copy stands before the first byte that differs: it is cut off
+    /// or broken there. Of a copy that nobody could read (a newer server's) nothing is known.
+    fn readable_before(&self, content: &WalContent, differs_at: u64) -> bool {
+        let ends_there = content.cut_off_at.is_some() || content.damage.is_some();
+        ends_there && content.end_of_valid.0 % self.segment_size().bytes() <= differs_at
     }
 
     fn put(&self, file: &mut WalFile<'_>, name: &str) -> Result<Created, RepositoryError> {
@@ -176,32 +250,6 @@ impl Cluster<'_> {
             return Ok(Comparison::Same);
         }
         let at = differs.unwrap_or(at);
-        Ok(Comparison::Differs { at, stored: stored.summary().wal.clone() })
-    }
-}
-
-/// Whether a copy ends, undamaged, before the first byte that differs: then the other one holds all of it.
-fn cut_off_before(content: &WalContent, differs_at: u64, cluster: &Cluster<'_>) -> bool {
-    content.cut_off_at.is_some_and(|end| {
-        let offset = end.0 % cluster.segment_size().bytes();
-        offset > 0 && offset <= differs_at
-    })
-}
-
-/// The stored copy was marked as damaged when it came, and this one is whole and of the same system.
-fn marked_damaged_only(
-    stored: Option<&WalContent>,
-    ours: Option<&WalContent>,
-    differs_at: u64,
-    cluster: &Cluster<'_>,
-) -> bool {
-    match (stored, ours) {
-        (Some(stored), Some(ours)) => {
-            stored.damage.is_some()
-                && ours.damage.is_none()
-                && ours.end_of_valid > stored.end_of_valid
-                && stored.end_of_valid.0 % cluster.segment_size().bytes() <= differs_at
-        }
-        _ => false,
+        Ok(Comparison::Differs { at, stored: stored.summary().wal.clone().map(Box::new) })
     }
 }

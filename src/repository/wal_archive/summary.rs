@@ -38,6 +38,10 @@ pub struct WalContent {
     /// What is broken, in words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub damage: Option<String>,
+    /// Why nothing behind the first page's header was read: then `end_of_valid` is the segment's start, and
+    /// all that counts records is zero.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_checked: Option<String>,
 }
 
 /// A restore point.
@@ -53,13 +57,6 @@ pub struct NamedPoint {
 
 impl From<&SegmentScan> for WalContent {
     fn from(scan: &SegmentScan) -> Self {
-        let damage = match (&scan.damage, scan.newer_magic()) {
-            (Some(damage), _) => Some(format!("at {}: {}", damage.lsn, damage.kind)),
-            (None, Some(_)) => {
-                Some("not checked: its page magic is newer than this version knows".to_owned())
-            }
-            (None, None) => None,
-        };
         Self {
             system_identifier: scan.header.as_ref().map(|h| h.system_id),
             timeline: scan.header.as_ref().map(|h| h.timeline),
@@ -76,7 +73,10 @@ impl From<&SegmentScan> for WalContent {
                 .iter()
                 .map(|p| NamedPoint { name: p.name.clone(), time: p.time, lsn: p.lsn })
                 .collect(),
-            damage,
+            damage: scan.damage.map(|damage| damage.to_string()),
+            not_checked: scan
+                .newer_magic()
+                .map(|magic| format!("its page magic {:04X} is newer than this version knows", magic.0)),
         }
     }
 }

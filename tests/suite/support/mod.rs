@@ -13,6 +13,7 @@ mod s3;
 mod server;
 mod standby;
 mod test_dir;
+pub(crate) mod wal_bytes;
 
 pub(crate) use account::Account;
 pub(crate) use broken_s3::{Answer, BrokenS3};

@@ -1,0 +1,256 @@
+//! `archive-push`: one file into every repository, durable when `Ok`.
+//!
+//! What is certainly not this cluster's is refused: another system, another position, another length. What
+//! is this cluster's but damaged is stored, marked, and reported: a segment that is refused fills the
+//! server's disk, and helps nobody.
+
+mod error;
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+pub use error::PushError;
+
+use super::data_directory::system_of;
+use crate::repository::layout::ClusterName;
+use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
+use crate::repository::{Create, HostMemory, Repository, SystemIdentity};
+use crate::storage::Storage;
+use crate::types::{Moment, SegmentName, SegmentSize, SystemId, WalFileName};
+use crate::wal::{HeaderProblem, SegmentScan, SegmentScanner, TimelineHistory};
+
+/// The greatest history or backup file that is taken for one, in bytes: a line of a history file has about
+/// 60, and a reader holds the whole file in memory.
+const LONGEST_TEXT: u64 = 16 << 20;
+
+/// How to push.
+#[derive(Debug, Clone)]
+pub struct PushOptions {
+    /// The cluster's name in the repository.
+    pub cluster: ClusterName,
+    /// Which of the cluster's systems is meant; needed only for a history or backup file outside of a data
+    /// directory, in a cluster that has had several.
+    pub system: Option<SystemId>,
+    /// zstd's level.
+    pub level: i32,
+    /// Refuse what is damaged or could not be checked, instead of storing it marked.
+    pub strict: bool,
+    /// Where segments that are too large for memory wait, compressed.
+    pub temp_dir: PathBuf,
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Pushed {
+    /// The file.
+    pub name: WalFileName,
+    /// What became of it, for each repository.
+    pub outcomes: Vec<StoreOutcome>,
+    /// What the operator should know about its content.
+    pub concern: Option<Concern>,
+}
+
+/// What may be wrong with a file that was stored all the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concern {
+    /// Recovery ends there.
+    Damaged(String),
+    /// It is of a server newer than this program.
+    NotChecked(String),
+    /// A history file that the server will not understand.
+    BadHistory(String),
+}
+
+/// A file that was read, scanned and compressed.
+struct Taken {
+    frames: EncodedFrames,
+    content: Option<WalContent>,
+    concern: Option<Concern>,
+    /// The system it is of, where anything says so.
+    system: Option<SystemIdentity>,
+}
+
+/// Archives the file at `path` (as the server gives it: relative to `cwd`). All repositories are tried; one
+/// that fails makes the push fail, and the next push finds the others done.
+pub fn archive_push(
+    storages: Vec<Arc<dyn Storage>>,
+    memory: &HostMemory,
+    path: &Path,
+    cwd: &Path,
+    options: &PushOptions,
+    now: Moment,
+) -> Result<Pushed, PushError> {
+    let shown = path.display().to_string();
+    let last = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+    let name: WalFileName = last.parse().map_err(|source| PushError::Name { path: shown.clone(), source })?;
+    let local = |source| PushError::Read { path: shown.clone(), source };
+    let absolute = cwd.join(path);
+    // Asked before it is opened: opening a pipe would wait for its writer for ever.
+    if !std::fs::metadata(&absolute).map_err(local)?.is_file() {
+        return Err(local(std::io::Error::other("it is not a regular file")));
+    }
+    let file = File::open(&absolute).map_err(local)?;
+    let meta = file.metadata().map_err(local)?;
+    let system = system_of(path, cwd)?;
+    let source = Source { file: &file, length: meta.len(), name, shown: &shown };
+    let taken = match name {
+        WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
+            source.take_segment(segment, system, options)?
+        }
+        WalFileName::Backup(..) | WalFileName::History(_) => source.take_text(system, options)?,
+    };
+    if let (true, Some(concern)) = (options.strict, &taken.concern) {
+        return Err(PushError::Strict { path: shown, what: concern.to_string() });
+    }
+
+    let modified = meta.modified().ok().and_then(|t| jiff::Timestamp::try_from(t).ok()).map(Moment);
+    let mut wal = WalFile { name, file: &file, modified, content: taken.content, frames: taken.frames };
+    let (mut outcomes, mut failure) = (Vec::new(), None);
+    for storage in storages {
+        match into_one(storage, memory, &mut wal, taken.system, options, now) {
+            Ok(outcome) => outcomes.push(outcome),
+            Err(error) if failure.is_none() => failure = Some(error),
+            // Only one can be returned.
+            Err(error) => tracing::warn!(cause = ?std::error::Error::source(&error), "{error}"),
+        }
+    }
+    match failure {
+        Some(error) => Err(error),
+        None => Ok(Pushed { name, outcomes, concern: taken.concern }),
+    }
+}
+
+fn into_one(
+    storage: Arc<dyn Storage>,
+    memory: &HostMemory,
+    wal: &mut WalFile<'_>,
+    system: Option<SystemIdentity>,
+    options: &PushOptions,
+    now: Moment,
+) -> Result<StoreOutcome, PushError> {
+    let name = wal.name.to_string();
+    let broken = |source| PushError::Repository { name: name.clone(), source };
+    let repository = Repository::open(storage, memory, Create::Identity, now).map_err(broken)?;
+    let cluster = match &system {
+        Some(system) => repository.cluster_for_writing(&options.cluster, system, now),
+        // A history file says nothing of its system: outside a data directory it is the cluster's only one.
+        None => repository.cluster(&options.cluster, options.system),
+    }
+    .map_err(broken)?;
+    let outcome = match cluster.store_wal(wal).map_err(broken)? {
+        StoreOutcome::Conflict { with, kept, differs_at } => {
+            return Err(PushError::Conflict { name, with, kept, differs_at });
+        }
+        outcome => outcome,
+    };
+    // What was asked for is done; a memory that cannot be kept only weakens the next look.
+    if let Err(error) = repository.remember(memory, &cluster) {
+        tracing::warn!(%error, "cannot remember the repository on this host");
+    }
+    Ok(outcome)
+}
+
+/// The file to be archived.
+struct Source<'f> {
+    file: &'f File,
+    length: u64,
+    name: WalFileName,
+    shown: &'f str,
+}
+
+impl Source<'_> {
+    fn take_segment(
+        &self,
+        segment: SegmentName,
+        system: Option<SystemIdentity>,
+        options: &PushOptions,
+    ) -> Result<Taken, PushError> {
+        let header = |source| PushError::Header { path: self.shown.to_owned(), source };
+        // Without a data directory the length is all there is; the header is compared with it.
+        let size = match (system, SegmentSize::new(self.length)) {
+            (Some(system), _) => system.segment_size,
+            (None, size) => size.unwrap_or(SegmentSize::DEFAULT),
+        };
+        if self.length != size.bytes() {
+            let (bytes, expected) = (self.length, size.bytes());
+            return Err(header(HeaderProblem::Length { bytes, expected }));
+        }
+        let read = || {
+            let mut scanner = SegmentScanner::new(segment, size);
+            let frames = self.encode(options, |chunk| scanner.push(chunk))?;
+            Ok::<_, PushError>((frames, scanner.finish()))
+        };
+        let (mut frames, mut scan) = read()?;
+        if scan.damage.is_some() || scan.problem.is_some() {
+            // It may have been read while the disk or the page cache had a bad moment: the second look decides.
+            (frames, scan) = read()?;
+        }
+        if let Some(problem) = scan.problem {
+            return Err(header(problem));
+        }
+        let found = scan.header.map(|header| SystemIdentity {
+            system_identifier: header.system_id,
+            segment_size: size,
+            postgres_major: system.and_then(|s| s.postgres_major),
+        });
+        if let (Some(system), Some(found)) = (system, found)
+            && system.system_identifier != found.system_identifier
+        {
+            return Err(PushError::Stranger {
+                path: self.shown.to_owned(),
+                found: found.system_identifier,
+                expected: system.system_identifier,
+            });
+        }
+        let content = WalContent::from(&scan);
+        Ok(Taken { frames, concern: Concern::of(&scan), content: Some(content), system: found.or(system) })
+    }
+
+    fn take_text(&self, system: Option<SystemIdentity>, options: &PushOptions) -> Result<Taken, PushError> {
+        if self.length == 0 || self.length > LONGEST_TEXT {
+            return Err(PushError::Length { path: self.shown.to_owned(), bytes: self.length });
+        }
+        let mut text = Vec::new();
+        let frames = self.encode(options, |chunk| text.extend_from_slice(chunk))?;
+        let concern = match self.name {
+            WalFileName::History(timeline) => TimelineHistory::parse(timeline, &text)
+                .err()
+                .map(|problem| Concern::BadHistory(problem.to_string())),
+            _ => None,
+        };
+        Ok(Taken { frames, content: None, concern, system })
+    }
+
+    fn encode(&self, options: &PushOptions, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames, PushError> {
+        let mut file = self.file;
+        file.rewind().map_err(|source| PushError::Read { path: self.shown.to_owned(), source })?;
+        // No further than was announced: a file that grows while it is read is compared with its length.
+        let mut source = file.take(self.length);
+        EncodedFrames::encode(&mut source, self.length, options.level, &options.temp_dir, self.shown, inspect)
+            .map_err(|source| PushError::Repository { name: self.name.to_string(), source })
+    }
+}
+
+impl Concern {
+    fn of(scan: &SegmentScan) -> Option<Self> {
+        match (scan.damage, scan.newer_magic()) {
+            (Some(damage), _) => Some(Self::Damaged(damage.to_string())),
+            (None, Some(magic)) => Some(Self::NotChecked(format!("page magic {:04X}", magic.0))),
+            (None, None) => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Concern {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Damaged(what) => write!(f, "it is damaged ({what}), recovery will end there"),
+            Self::NotChecked(what) => {
+                write!(f, "its content was not checked: it is of a server newer than this version ({what})")
+            }
+            Self::BadHistory(what) => write!(f, "it is no history that a server understands ({what})"),
+        }
+    }
+}
