@@ -1,23 +1,24 @@
 //! `pitr check`: asks every part of the way, and prints a line for each.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
-use crate::operation::check::{Finding, check_segment, check_server, check_store, has_problems};
+use super::hint::repository_hint;
+use super::settings::{Global, Settings};
+use super::{Stop, now, say};
+use crate::operation::check::{Ask, Finding, check, has_problems};
 use crate::postgres::ConnInfo;
-use crate::postgres::sql::SqlClient;
-use crate::repository::layout::EpochLayout;
-use crate::storage::Storage;
 
 /// The exit code when a check found problems.
-pub const EXIT_PROBLEMS: u8 = 3;
+const EXIT_PROBLEMS: u8 = 3;
 
 /// Checks configuration, login, permissions, the create-only probe, and one real segment through the
 /// whole path.
 #[derive(Debug, Args)]
-pub struct CheckArgs {
+pub(super) struct CheckArgs {
     /// How many seconds the segment may take to arrive.
     #[arg(long, value_name = "SECONDS", default_value = "60")]
     segment_timeout: u64,
@@ -26,72 +27,88 @@ pub struct CheckArgs {
     conninfo: Option<String>,
 }
 
-/// What the repository and the configuration say beforehand.
-pub struct Surroundings<'a> {
-    /// The repository's storage.
-    pub storage: &'a dyn Storage,
-    /// What the repository's descriptor says about create-only, where there is one.
-    pub create_only: Option<bool>,
-    /// The cluster's names, where the repository knows the cluster.
-    pub layout: Option<&'a EpochLayout>,
-    /// The configuration's connection string.
-    pub conninfo: Option<&'a str>,
-    /// The environment.
-    pub env: &'a dyn Fn(&str) -> Option<String>,
-    /// Makes this run's probe names its own: the moment and the process, say.
-    pub token: &'a str,
-}
-
 impl CheckArgs {
-    /// Looks at everything. What could not be looked at is a problem among the findings.
-    pub fn run(&self, around: &Surroundings<'_>) -> anyhow::Result<Vec<Finding>> {
-        let mut findings = check_store(around.storage, around.token, around.create_only).findings;
-        let info = ConnInfo::resolve(self.conninfo.as_deref().or(around.conninfo), around.env)
+    pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
+        let settings = Settings::load(global)?;
+        let conninfo = self.conninfo.as_deref().or(settings.conninfo.as_deref());
+        let connection = ConnInfo::resolve(conninfo, &|name| std::env::var(name).ok())
             .context("cannot tell where the server is")?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .context("cannot start what speaks to the server")?;
-        runtime.block_on(async {
-            let mut server = match SqlClient::connect(&info).await {
-                Ok(server) => server,
-                Err(error) => return findings.push(Finding::unreachable(&error)),
-            };
-            findings.extend(check_server(&mut server).await);
-            findings.push(match around.layout {
-                Some(layout) => {
-                    let patience = Duration::from_secs(self.segment_timeout);
-                    check_segment(&mut server, around.storage, layout, patience).await
-                }
-                None => Finding::unknown_cluster(),
-            });
-            server.close().await;
-        });
-        Ok(findings)
+        let token = format!("check-{}-{}", now().0.as_microsecond(), std::process::id());
+        let mut findings = Vec::new();
+        let several = settings.repositories.len() > 1;
+        let mut report = |finding: Finding| {
+            if !global.json && (!global.quiet || !finding.ok) {
+                say(&line(&finding, several));
+            }
+            findings.push(finding);
+        };
+        report(configuration(&settings));
+        let ask = Ask {
+            storages: settings.storages_within(settings.get_retry)?,
+            memory: &settings.memory(),
+            cluster: &settings.cluster,
+            connection: &connection,
+            patience: Duration::from_secs(self.segment_timeout),
+            token: &token,
+            clock: &now,
+            advice: &repository_hint,
+        };
+        check(&ask, &mut report).context("cannot start what speaks to the server")?;
+        if global.json {
+            say(&json(&findings).to_string());
+        } else {
+            say(&total(&findings));
+        }
+        if has_problems(&findings) { Err(Stop::Code(EXIT_PROBLEMS)) } else { Ok(()) }
     }
 }
 
-/// The findings as lines: `ok`, or `PROBLEM` and what to do.
-pub fn words(findings: &[Finding]) -> String {
-    let mut text = String::new();
-    for finding in findings {
-        let mark = if finding.ok { "ok     " } else { "PROBLEM" };
-        text.push_str(&format!("{mark}  {}: {}\n", finding.subject, finding.seen));
-        if let Some(advice) = &finding.advice {
-            text.push_str(&format!("         hint: {advice}\n"));
-        }
+/// The configuration was understood, or nothing would be checked; who else can read it?
+fn configuration(settings: &Settings) -> Finding {
+    const CONFIGURATION: &str = "configuration";
+    let Some(path) = &settings.config else {
+        return Finding::ok(CONFIGURATION, "from flags and variables; no file");
+    };
+    let mode = std::fs::metadata(path).map_or(0, |facts| facts.permissions().mode());
+    let secret = [&settings.conninfo, &settings.primary_conninfo]
+        .into_iter()
+        .flatten()
+        // As libpq writes it, or between a URI's user and host.
+        .any(|text| text.contains("password") || text.contains("://") && text.contains('@'));
+    if secret && mode & 0o004 != 0 {
+        return Finding::problem(
+            CONFIGURATION,
+            format!("{} may hold a password, and everybody can read it", path.display()),
+            format!("chmod o-r {}, or keep the password in a passfile", path.display()),
+        );
     }
-    let problems = findings.iter().filter(|finding| !finding.ok).count();
-    text.push_str(&match problems {
-        0 => format!("{} checks, all ok\n", findings.len()),
-        1 => format!("{} checks, 1 problem\n", findings.len()),
-        n => format!("{} checks, {n} problems\n", findings.len()),
-    });
+    Finding::ok(CONFIGURATION, path.display().to_string())
+}
+
+/// `ok`, or `PROBLEM` and what to do.
+fn line(finding: &Finding, several: bool) -> String {
+    let mark = if finding.ok { "ok     " } else { "PROBLEM" };
+    let place = match &finding.repository {
+        Some(url) if several => format!(" ({url})"),
+        _ => String::new(),
+    };
+    let mut text = format!("{mark}  {}{place}: {}", finding.subject, finding.seen);
+    if let Some(advice) = &finding.advice {
+        text.push_str(&format!("\n         hint: {advice}"));
+    }
     text
 }
 
+fn total(findings: &[Finding]) -> String {
+    match findings.iter().filter(|finding| !finding.ok).count() {
+        0 => format!("{} checks, all ok", findings.len()),
+        1 => format!("{} checks, 1 problem", findings.len()),
+        n => format!("{} checks, {n} problems", findings.len()),
+    }
+}
+
 /// The findings as one document: `{"ok":…,"checks":[…]}`.
-pub fn json(findings: &[Finding]) -> serde_json::Value {
+fn json(findings: &[Finding]) -> serde_json::Value {
     serde_json::json!({ "ok": !has_problems(findings), "checks": findings })
 }
 
@@ -101,12 +118,15 @@ mod tests {
 
     #[test]
     fn each_line_says_ok_or_what_to_do() {
-        let text = words(&[Finding::unknown_cluster()]);
-        assert!(text.starts_with("PROBLEM  one segment through the whole path: "), "{text}");
-        assert!(text.contains("hint: "), "{text}");
-        assert!(text.ends_with("1 checks, 1 problem\n"), "{text}");
-        let document = json(&[Finding::unknown_cluster()]);
+        let bad = Finding::problem("backup", "there is none", "run pitr backup");
+        assert_eq!(line(&bad, false), "PROBLEM  backup: there is none\n         hint: run pitr backup");
+        let mut good = Finding::ok("wal_level", "replica");
+        good.repository = Some("file:///r".to_owned());
+        assert_eq!(line(&good, false), "ok       wal_level: replica");
+        assert_eq!(line(&good, true), "ok       wal_level (file:///r): replica");
+        assert_eq!(total(&[bad.clone(), good.clone()]), "2 checks, 1 problem");
+        let document = json(&[bad, good]);
         assert_eq!(document["ok"], false);
-        assert_eq!(document["checks"][0]["ok"], false);
+        assert_eq!(document["checks"][1]["ok"], true);
     }
 }

@@ -12,11 +12,11 @@ mod accept_system;
 mod archive_get;
 mod archive_push;
 pub mod backup;
-pub mod check;
+mod check;
+mod hint;
 mod hook;
 mod info;
 mod log;
-mod look;
 mod repo;
 mod restore;
 mod settings;
@@ -100,7 +100,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Verb::Backup(args) => take_backup::run(args, &cli.global),
         Verb::Restore(args) => args.run(&cli.global),
         Verb::Info => info::run(&cli.global),
-        Verb::Check(args) => look::run(args, &cli.global),
+        Verb::Check(args) => args.run(&cli.global),
         Verb::Repo(args) => args.run(&cli.global),
         Verb::AcceptSystem(args) => args.run(&cli.global),
     };
@@ -109,45 +109,12 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Err(Stop::Code(code)) => code,
         Err(Stop::Failed(error, hint)) => {
             complain(&format!("pitr: {error:#}"));
-            if let Some(hint) = hint.or_else(|| repository_hint(&error)) {
+            if let Some(hint) = hint.or_else(|| hint::hint(&error)) {
                 complain(&format!("hint: {hint}"));
             }
             hook.failed()
         }
     }
-}
-
-fn repository_hint(error: &anyhow::Error) -> Option<String> {
-    use crate::repository::RepositoryError as E;
-    let error = error.chain().find_map(|e| e.downcast_ref::<E>())?;
-    Some(match error {
-        E::NotARepository { .. } => "is the path or the prefix right?".to_owned(),
-        E::Empty { .. } => "is the disk mounted, and the path right?".to_owned(),
-        E::IdentityChanged { memory, .. } => format!(
-            "is the disk mounted, and the bucket the right one? if the repository was replaced on purpose, remove {memory}"
-        ),
-        E::NewerFormat { .. } => "install a newer version of pitr".to_owned(),
-        E::NoCluster { known, .. } if !known.is_empty() => {
-            format!("is --cluster right? there are: {}", known.join(", "))
-        }
-        E::NoCluster { .. } => "nothing has been archived under this name yet".to_owned(),
-        E::OtherSystem { .. } => {
-            "is another server archiving to this cluster? after pg_upgrade or a new initdb run: pitr accept-system --pgdata DIR"
-                .to_owned()
-        }
-        E::SeveralSystems { .. } => "give --system-id".to_owned(),
-        E::Damaged { .. } => "the object fails its own check: is the store healthy?".to_owned(),
-        E::Storage(e) => match e.kind {
-            crate::storage::StorageErrorKind::RootMissing => {
-                "is the disk mounted, or the bucket's name right? a hook never creates a repository's directory"
-                    .to_owned()
-            }
-            crate::storage::StorageErrorKind::Denied => "may this user read and write there?".to_owned(),
-            crate::storage::StorageErrorKind::Full => "make room, or raise the quota".to_owned(),
-            _ => return None,
-        },
-        _ => return None,
-    })
 }
 
 #[allow(clippy::print_stderr, reason = "the one place that speaks on stderr")]

@@ -114,10 +114,30 @@ impl SqlClient {
         Ok(self.one(command, "the role's attributes").await?.text(0) == Some("t"))
     }
 
-    /// The segment that the primary writes to.
-    pub async fn current_segment(&mut self) -> Result<SegmentName, PostgresError> {
-        let command = "SELECT pg_walfile_name(pg_current_wal_lsn())";
-        self.one(command, "the current segment").await?.parse(0, "segment name")
+    /// Ends the current segment; its name. Taken from the switch itself: the position that
+    /// `pg_current_wal_lsn()` knows may still be at the end of the segment before.
+    pub async fn end_segment(&mut self) -> Result<SegmentName, PostgresError> {
+        let command = "SELECT pg_walfile_name(pg_switch_wal())";
+        self.one(command, "pg_switch_wal()").await?.parse(0, "segment name")
+    }
+
+    /// The server's clock, in microseconds since 1970.
+    pub async fn clock_micros(&mut self) -> Result<i64, PostgresError> {
+        let command = "SELECT (extract(epoch FROM clock_timestamp()) * 1000000)::int8";
+        self.one(command, "the server's clock").await?.parse(0, "moment")
+    }
+
+    /// `archive_library`; empty before 15, which has none.
+    pub async fn archive_library(&mut self) -> Result<String, PostgresError> {
+        let command = "SELECT coalesce(current_setting('archive_library', true), '')";
+        Ok(self.one(command, "archive_library").await?.text(0).unwrap_or_default().to_owned())
+    }
+
+    /// Writes a record that means nothing: a segment without one since the last switch is not switched.
+    /// Any role may.
+    pub async fn write_something(&mut self) -> Result<(), PostgresError> {
+        let command = "SELECT pg_logical_emit_message(false, 'pitr', 'check')";
+        self.one(command, "a message into the WAL").await.map(drop)
     }
 
     /// Says good-bye.

@@ -6,7 +6,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods)]
 
 mod architecture;
-mod check;
 mod configuration;
 mod house_rules;
 mod support;
@@ -14,6 +13,7 @@ mod support;
 mod backup;
 mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;
+mod promise_7_a_check_can_fail;
 mod replication;
 mod round_trip;
 mod storage_conformance;

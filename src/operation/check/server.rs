@@ -1,24 +1,46 @@
-//! The server: its settings, this login's rights, and one real segment through the whole path.
+//! The server: its settings, its archiver, and this login's rights.
 
-use std::time::{Duration, Instant};
-
-use super::{Finding, SEGMENT, in_one_line};
-use crate::postgres::PostgresError;
+use super::{Finding, in_one_line};
+use crate::postgres::replication::{OLDEST_MAJOR, ReplicationClient};
 use crate::postgres::sql::SqlClient;
-use crate::repository::layout::EpochLayout;
-use crate::storage::Storage;
+use crate::postgres::{ConnInfo, PostgresError};
+use crate::types::Moment;
+
+const REPLICATION: &str = "replication login";
+
+/// A clock further off than this puts recovery to a moment, and the store's login, in doubt. Seconds.
+const CLOCK_TOLERANCE: i64 = 60;
 
 /// Looks at the server's settings and this login's rights.
-pub async fn check_server(server: &mut SqlClient) -> Vec<Finding> {
+pub async fn check_server(
+    server: &mut SqlClient,
+    connection: &ConnInfo,
+    clock: &dyn Fn() -> Moment,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let looked = settings(server, &mut findings).await;
-    if let Err(error) = looked {
-        findings.push(unanswered("server settings", &error));
+    if let Err(error) = settings(server, clock, &mut findings).await {
+        let advice = "is the server up, and does the login work in psql?";
+        findings.push(Finding::problem("server settings", in_one_line(&error), advice));
     }
+    findings.push(replication(connection).await);
     findings
 }
 
-async fn settings(server: &mut SqlClient, findings: &mut Vec<Finding>) -> Result<(), PostgresError> {
+async fn settings(
+    server: &mut SqlClient,
+    clock: &dyn Fn() -> Moment,
+    findings: &mut Vec<Finding>,
+) -> Result<(), PostgresError> {
+    let version = server.server_version().await?;
+    findings.push(match version / 10_000 {
+        major if major < OLDEST_MAJOR => Finding::problem(
+            "server version",
+            format!("PostgreSQL {major}"),
+            format!("pitr needs PostgreSQL {OLDEST_MAJOR} or newer"),
+        ),
+        major => Finding::ok("server version", format!("PostgreSQL {major}.{}", version % 10_000)),
+    });
+
     let level = server.show("wal_level").await?;
     findings.push(match level.as_str() {
         "minimal" => Finding::problem("wal_level", level, "set wal_level = replica and restart the server"),
@@ -26,41 +48,23 @@ async fn settings(server: &mut SqlClient, findings: &mut Vec<Finding>) -> Result
     });
 
     let senders = server.show("max_wal_senders").await?;
-    let enough = senders.parse::<u32>().is_ok_and(|n| n >= 2);
-    findings.push(match enough {
-        true => Finding::ok("max_wal_senders", senders),
-        false => Finding::problem(
+    findings.push(match senders.parse::<u32>() {
+        Ok(n) if n >= 2 => Finding::ok("max_wal_senders", senders),
+        _ => Finding::problem(
             "max_wal_senders",
             senders,
             "set max_wal_senders = 10 and restart the server: a backup takes up to two",
         ),
     });
 
-    findings.push(match server.may_replicate().await? {
-        true => Finding::ok("replication permission", "this login may take base backups"),
-        false => Finding::problem(
-            "replication permission",
-            "this login may not take base backups",
-            "ALTER ROLE … REPLICATION, and a line for database replication in pg_hba.conf",
-        ),
-    });
-
     let mode = server.show("archive_mode").await?;
-    findings.push(match mode.as_str() {
-        "off" => Finding::problem("archive_mode", mode, "set archive_mode = on and restart the server"),
+    let standby = server.is_in_recovery().await?;
+    findings.push(match (mode.as_str(), standby) {
+        ("off", _) => Finding::problem("archive_mode", mode, "set archive_mode = on and restart the server"),
+        ("on", true) => Finding::ok("archive_mode", "on: a standby archives only after its promotion"),
         _ => Finding::ok("archive_mode", mode),
     });
-
-    let command = server.show("archive_command").await?;
-    let right = command.contains("archive-push") && command.contains("%p");
-    findings.push(match right {
-        true => Finding::ok("archive_command", command),
-        false => Finding::problem(
-            "archive_command",
-            if command.is_empty() { "empty".to_owned() } else { command },
-            "set archive_command = 'pitr archive-push %p' and reload the server",
-        ),
-    });
+    findings.push(archive_command(server).await?);
 
     let archiver = server.archiver().await?;
     findings.push(match (archiver.failing, archiver.last_failed) {
@@ -71,71 +75,61 @@ async fn settings(server: &mut SqlClient, findings: &mut Vec<Finding>) -> Result
         ),
         _ => Finding::ok("archiver", format!("{} files archived", archiver.archived)),
     });
+
+    let micros = server.clock_micros().await?;
+    if let Ok(theirs) = jiff::Timestamp::from_microsecond(micros) {
+        findings.push(clock_difference("server clock", "the server's", Moment(theirs), clock()));
+    }
     Ok(())
 }
 
-/// Makes the server end its segment, and waits until the segment is in the repository.
-pub async fn check_segment(
-    server: &mut SqlClient,
-    storage: &dyn Storage,
-    layout: &EpochLayout,
-    patience: Duration,
-) -> Finding {
-    match follow_segment(server, storage, layout, patience).await {
-        Ok(finding) => finding,
-        Err(error) => unanswered(SEGMENT, &error),
-    }
-}
-
-async fn follow_segment(
-    server: &mut SqlClient,
-    storage: &dyn Storage,
-    layout: &EpochLayout,
-    patience: Duration,
-) -> Result<Finding, PostgresError> {
-    if server.is_in_recovery().await? {
+async fn archive_command(server: &mut SqlClient) -> Result<Finding, PostgresError> {
+    const COMMAND: &str = "archive_command";
+    const RIGHT: &str = "set archive_command = 'pitr archive-push %p' and reload the server";
+    let library = server.archive_library().await?;
+    if !library.is_empty() {
         return Ok(Finding::problem(
-            SEGMENT,
-            "not tried: this server is a standby and cannot end a segment",
-            "run the check against the primary",
+            COMMAND,
+            format!("archive_library is {library}: the command is not used"),
+            "set archive_library = '' and archive_command = 'pitr archive-push %p', and reload the server",
         ));
     }
-    if !server.may_switch_wal().await? {
-        return Ok(Finding::problem(
-            SEGMENT,
-            "not tried: this login may not end a segment",
-            "GRANT EXECUTE ON FUNCTION pg_switch_wal() TO this role",
-        ));
-    }
-    // A segment in which nothing was written since the last switch would not be switched.
-    server.connection().query("SELECT pg_create_restore_point('pitr check')", "a restore point").await?;
-    let segment = server.current_segment().await?;
-    server.switch_wal().await?;
-    let begun = Instant::now();
-    let name = layout.segment(segment);
-    loop {
-        match storage.size(&name) {
-            Ok(Some(size)) => {
-                let took = begun.elapsed().as_secs_f64();
-                let seen = format!("{segment} arrived in {took:.1} s, {size} bytes as stored");
-                return Ok(Finding::ok(SEGMENT, seen));
-            }
-            Ok(None) if begun.elapsed() < patience => {}
-            Ok(None) => {
-                return Ok(Finding::problem(
-                    SEGMENT,
-                    format!("{segment} did not arrive within {} s", patience.as_secs()),
-                    "read the server's log for what its archive_command says",
-                ));
-            }
-            Err(error) => {
-                return Ok(Finding::problem(SEGMENT, in_one_line(&error), "is the repository reachable?"));
-            }
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    let command = server.show("archive_command").await?;
+    Ok(match command.as_str() {
+        "" | "(disabled)" => Finding::problem(COMMAND, "empty", RIGHT),
+        text if !text.contains("archive-push") => Finding::problem(COMMAND, text, RIGHT),
+        text if !text.contains("%p") => Finding::problem(
+            COMMAND,
+            text,
+            "archive-push takes %p, the file's path: set archive_command = 'pitr archive-push %p' and reload the server",
+        ),
+        text => Finding::ok(COMMAND, text),
+    })
 }
 
-fn unanswered(subject: &'static str, error: &PostgresError) -> Finding {
-    Finding::problem(subject, in_one_line(error), "is the server up, and does the login work in psql?")
+/// The login that backups use, tried: the role's right, `pg_hba.conf` and a free walsender in one.
+async fn replication(connection: &ConnInfo) -> Finding {
+    let error = match ReplicationClient::connect(connection).await {
+        Ok(_) => return Finding::ok(REPLICATION, "this login may take base backups"),
+        Err(error) => error,
+    };
+    let advice = match error.code() {
+        Some("53300") => "raise max_wal_senders, or end what holds the walsenders (pg_stat_replication)",
+        _ => "ALTER ROLE … REPLICATION, and a line for database \"replication\" in pg_hba.conf",
+    };
+    Finding::problem(REPLICATION, in_one_line(&error), advice)
+}
+
+/// How far another clock is from this host's.
+pub fn clock_difference(subject: &'static str, whose: &str, theirs: Moment, ours: Moment) -> Finding {
+    let seconds = theirs.0.duration_since(ours.0).as_secs();
+    if seconds.abs() <= CLOCK_TOLERANCE {
+        return Finding::ok(subject, format!("within {CLOCK_TOLERANCE} s of this host's"));
+    }
+    let (far, way) = (seconds.abs(), if seconds > 0 { "ahead of" } else { "behind" });
+    Finding::problem(
+        subject,
+        format!("{whose} clock is {far} s {way} this host's"),
+        "set both clocks by NTP: a target time means the server's clock, and a store refuses a login that is 15 minutes off",
+    )
 }

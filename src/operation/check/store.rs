@@ -1,15 +1,19 @@
 //! The repository's storage: login, permissions, and what the store does with a condition.
 
+use std::os::unix::fs::MetadataExt;
+
 use bytes::Bytes;
 
-use super::{Finding, in_one_line};
-use crate::repository::layout;
+use super::{Finding, OWNER, clock_difference, in_one_line, unusable};
+use crate::repository::{RepositoryError, layout};
 use crate::storage::{Created, Storage, StorageError, StorageErrorKind};
+use crate::types::Moment;
 
 const ROOT: &str = "repository root";
 const ABSENCE: &str = "answer for a missing name";
 const STORING: &str = "storing and reading back";
 const CREATE_ONLY: &str = "create-only";
+const DELETING: &str = "deleting";
 
 /// What was found about a store.
 #[derive(Debug)]
@@ -20,15 +24,36 @@ pub struct StoreChecks {
     pub create_only: Option<bool>,
 }
 
+type Advice<'a> = &'a dyn Fn(&RepositoryError) -> Option<String>;
+
+/// A local root that another user owns: what this user would make in it, the server could not use.
+pub(super) fn somebody_elses(url: &str) -> Option<Finding> {
+    let root = std::fs::metadata(url.strip_prefix("file://")?).ok()?;
+    let we = rustix::process::geteuid().as_raw();
+    (root.uid() != we).then(|| {
+        Finding::problem(
+            OWNER,
+            format!("{url} belongs to user id {}, and this is user id {we}", root.uid()),
+            "run it as the user of the server (sudo -u postgres pitr check): nothing was looked at there",
+        )
+    })
+}
+
 /// Looks at a storage. `token` makes this run's probe names its own; `recorded` is what the repository's
 /// descriptor says about create-only.
-pub fn check_store(storage: &dyn Storage, token: &str, recorded: Option<bool>) -> StoreChecks {
+pub fn check_store(
+    storage: &dyn Storage,
+    token: &str,
+    recorded: Option<bool>,
+    now: Moment,
+    advice: Advice<'_>,
+) -> StoreChecks {
     let mut checks = StoreChecks { findings: Vec::new(), create_only: None };
     if let Err(error) = storage.probe_root() {
-        checks.findings.push(failed(ROOT, &error));
+        checks.findings.push(failed(ROOT, error, advice));
         return checks;
     }
-    checks.findings.push(Finding::ok(ROOT, format!("{} answers and can be listed", storage.url())));
+    checks.findings.push(Finding::ok(ROOT, "it answers and can be listed"));
 
     let names = ["missing", "store", "condition"].map(|what| layout::probe(&format!("{token}-{what}")));
     let [missing, stored, condition] = &names;
@@ -41,31 +66,51 @@ pub fn check_store(storage: &dyn Storage, token: &str, recorded: Option<bool>) -
             "grant the permission to list the bucket (s3:ListBucket): without it a missing segment cannot be \
              told from a refused one, and recovery stops",
         ),
-        Err(error) => failed(ABSENCE, &error),
+        Err(error) => failed(ABSENCE, error, advice),
     });
-    checks.findings.push(store_and_read(storage, stored));
-    let (finding, holds) = probe_create_only(storage, condition, recorded);
+    checks.findings.push(store_and_read(storage, stored, advice));
+    checks.findings.extend(store_clock(storage, stored, now));
+    let (finding, holds) = probe_create_only(storage, condition, recorded, advice);
     checks.findings.push(finding);
     checks.create_only = holds;
 
-    for name in &names {
-        if let Err(error) = storage.delete(name) {
-            let advice = "expire needs the permission to delete; everything else works without it";
-            checks.findings.push(Finding::problem("deleting", in_one_line(&error), advice));
-            break;
-        }
-    }
+    let deleted = names.iter().try_for_each(|name| storage.delete(name));
+    checks.findings.push(match deleted {
+        Ok(()) => Finding::ok(DELETING, "the probes are gone"),
+        Err(error) => Finding::problem(
+            DELETING,
+            in_one_line(&error),
+            "grant the permission to delete: probes stay behind, and nothing could ever be expired",
+        ),
+    });
     checks
 }
 
-fn store_and_read(storage: &dyn Storage, name: &str) -> Finding {
+/// What the store wrote down as the probe's moment. A directory has this host's own clock, or a server's
+/// that matters to nobody.
+fn store_clock(storage: &dyn Storage, name: &str, now: Moment) -> Option<Finding> {
+    if !storage.url().starts_with("s3://") {
+        return None;
+    }
+    let mut modified = None;
+    let listed = storage.list(layout::PROBE_FOLDER, None, &mut |object| {
+        if object.name == name {
+            modified = object.modified;
+        }
+    });
+    // That it cannot be listed, or does not say, was or will be found by the lines about that.
+    listed.ok()?;
+    Some(clock_difference("store clock", "the store's", Moment(modified?), now))
+}
+
+fn store_and_read(storage: &dyn Storage, name: &str, advice: Advice<'_>) -> Finding {
     let bytes = Bytes::from_static(b"written by pitr check, may be deleted\n");
     match storage.create(name, bytes.clone()) {
         Ok(Created::New) => {}
         Ok(Created::Exists) => {
             return Finding::problem(STORING, "the probe's name was taken", "run the check again");
         }
-        Err(error) => return failed(STORING, &error),
+        Err(error) => return failed(STORING, error, advice),
     }
     match storage.read(name) {
         Ok(Some(found)) if found == bytes => Finding::ok(STORING, "the same bytes came back"),
@@ -79,17 +124,22 @@ fn store_and_read(storage: &dyn Storage, name: &str) -> Finding {
             "what was just stored cannot be found",
             "do not use this store: it forgets, or shows writes late",
         ),
-        Err(error) => failed(STORING, &error),
+        Err(error) => failed(STORING, error, advice),
     }
 }
 
 /// Two conditional writes of different bytes: the second must be refused, and the first must still stand.
-fn probe_create_only(storage: &dyn Storage, name: &str, recorded: Option<bool>) -> (Finding, Option<bool>) {
+fn probe_create_only(
+    storage: &dyn Storage,
+    name: &str,
+    recorded: Option<bool>,
+    advice: Advice<'_>,
+) -> (Finding, Option<bool>) {
     let first = storage.raw_conditional_put(name, Bytes::from_static(b"1"));
     let second = first.and_then(|_| storage.raw_conditional_put(name, Bytes::from_static(b"2")));
     let holds = match second {
         Ok(stored) => !stored,
-        Err(error) => return (failed(CREATE_ONLY, &error), None),
+        Err(error) => return (failed(CREATE_ONLY, error, advice), None),
     };
     let finding = match (holds, recorded) {
         (false, Some(true)) => Finding::problem(
@@ -104,15 +154,6 @@ fn probe_create_only(storage: &dyn Storage, name: &str, recorded: Option<bool>) 
     (finding, Some(holds))
 }
 
-fn failed(subject: &'static str, error: &StorageError) -> Finding {
-    let advice = match error.kind {
-        StorageErrorKind::Transient => "is the store up, and its address right?",
-        StorageErrorKind::Denied => "are the credentials right, and may they list, read and write here?",
-        StorageErrorKind::RootMissing => "is the disk mounted, or the bucket's name right?",
-        StorageErrorKind::Full => "make room, or raise the quota",
-        StorageErrorKind::ReadOnly => "mount it for writing",
-        StorageErrorKind::Integrity => "the store broke its own promise: do not trust it with a backup",
-        StorageErrorKind::Permanent => "is this the right address, region and kind of store?",
-    };
-    Finding::problem(subject, in_one_line(error), advice)
+fn failed(subject: &'static str, error: StorageError, advice: Advice<'_>) -> Finding {
+    unusable(subject, &RepositoryError::Storage(error), advice)
 }
