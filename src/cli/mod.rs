@@ -13,6 +13,7 @@ mod archive_get;
 mod archive_push;
 pub mod backup;
 mod check;
+mod demo;
 mod hint;
 mod hook;
 mod info;
@@ -59,6 +60,8 @@ enum Verb {
     Repo(repo::RepoArgs),
     /// Binds the cluster to another system: after pg_upgrade or a new initdb.
     AcceptSystem(accept_system::AcceptArgs),
+    /// Shows an accident and its recovery on a throw-away cluster, in under a minute.
+    Demo(demo::DemoArgs),
 }
 
 /// What ends a command early.
@@ -103,6 +106,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Verb::Check(args) => args.run(&cli.global),
         Verb::Repo(args) => args.run(&cli.global),
         Verb::AcceptSystem(args) => args.run(&cli.global),
+        Verb::Demo(args) => args.run(&cli.global),
     };
     match done {
         Ok(()) => 0,

