@@ -319,13 +319,13 @@ fn acknowledged_is_durable_bytes_before_name_and_name_before_success() {
     // What reaches the kernel is the proof; the test that is traced creates one object in a new folder.
     let dir = tempfile::tempdir().unwrap();
     let log = dir.path().join("trace");
-    let traced = std::process::Command::new("strace")
+    let traced = std::process::Command::new(crate::support::program("strace"))
         .args(["-f", "-e", "trace=openat,fsync,renameat2", "-o"])
         .arg(&log)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", "storage_conformance::a_local_directory::what_is_created_is_read_back"])
         .output()
-        .expect("strace is missing: apt-get install strace");
+        .unwrap();
     assert!(traced.status.success(), "{traced:?}");
     let trace = std::fs::read_to_string(&log).unwrap();
     let lines: Vec<&str> = trace.lines().collect();

@@ -25,7 +25,7 @@ impl Account {
             }
             Some((fields.nth(1)?.parse().ok()?, fields.next()?.parse().ok()?))
         });
-        Self { switch_to: Some(ids.expect("no user postgres: run tests/tools/install-postgres.sh")) }
+        Self { switch_to: Some(ids.unwrap_or_else(|| super::lacking("the user postgres"))) }
     }
 
     /// A command that runs as this account, in an environment that holds nothing of ours but the search path.

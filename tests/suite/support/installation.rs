@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::lack::{caches, lacking};
+
 /// One installed major.
 #[derive(Debug, Clone)]
 pub(crate) struct Installation {
@@ -14,8 +16,7 @@ impl Installation {
     /// The given major; panics when it is not there, because a test without its server has proved nothing.
     #[track_caller]
     pub(crate) fn of(major: u32) -> Self {
-        Self::find(major)
-            .unwrap_or_else(|| panic!("PostgreSQL {major} is not there: run tests/tools/install-postgres.sh"))
+        Self::find(major).unwrap_or_else(|| lacking(&format!("PostgreSQL {major}")))
     }
 
     /// The given major, if it is there.
@@ -62,19 +63,13 @@ pub(crate) fn distribution_major() -> u32 {
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
     let preferred = majors.iter().copied().find(|major| *major == 15);
-    preferred.or_else(|| majors.into_iter().max()).expect("no PostgreSQL under /usr/lib/postgresql")
+    preferred
+        .or_else(|| majors.into_iter().max())
+        .unwrap_or_else(|| lacking("PostgreSQL of the distribution"))
 }
 
 /// The majors a test of "every major" covers: `PITR_TEST_MAJORS`, else 13 to 18. A missing one fails its test.
 pub(crate) fn all_majors() -> Vec<u32> {
     let named = std::env::var("PITR_TEST_MAJORS").unwrap_or_else(|_| "13 14 15 16 17 18".to_owned());
     named.split_whitespace().map(|major| major.parse().expect("PITR_TEST_MAJORS")).collect()
-}
-
-fn caches() -> Vec<PathBuf> {
-    if let Some(cache) = std::env::var_os("PITR_TEST_CACHE") {
-        return vec![cache.into()];
-    }
-    let home = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache/pitr-test"));
-    std::iter::once(PathBuf::from("/var/cache/pitr-test")).chain(home).collect()
 }

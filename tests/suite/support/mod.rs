@@ -8,6 +8,7 @@
 mod account;
 mod broken_s3;
 mod installation;
+mod lack;
 mod pitr;
 mod s3;
 mod server;
@@ -18,6 +19,7 @@ pub(crate) mod wal_bytes;
 pub(crate) use account::Account;
 pub(crate) use broken_s3::{Answer, BrokenS3};
 pub(crate) use installation::{Installation, all_majors, distribution_major};
+pub(crate) use lack::{lacking, program};
 pub(crate) use pitr::{Outcome, Pitr};
 pub(crate) use s3::{Kind as S3Kind, S3Server};
 pub(crate) use server::{Server, ServerBuilder, StopMode};

@@ -139,12 +139,8 @@ fn run_detached(program: &Path, arguments: &[&OsStr], log: Stdio) {
 }
 
 fn start_ceph(dir: &Path, lease: &Path) -> String {
-    for program in ["radosgw", "ceph-mon", "ceph-osd", "curl"] {
-        let found = Command::new("which").arg(program).stdout(Stdio::null()).status().unwrap().success();
-        assert!(
-            found,
-            "{program} is missing: apt-get install --no-install-recommends radosgw ceph-mon ceph-osd curl"
-        );
+    for program in ["radosgw", "ceph-mon", "ceph-osd", "ceph", "curl"] {
+        super::program(program);
     }
     drop(std::fs::remove_dir_all(dir));
     let (port, mon) = (free_port(), free_port());
@@ -169,11 +165,10 @@ fn start_ceph(dir: &Path, lease: &Path) -> String {
 fn start_moto(dir: &Path, lease: &Path) -> String {
     let port = free_port();
     let log = File::create(dir.with_extension("log")).unwrap();
-    let found = Command::new("which").arg("moto_server").stdout(Stdio::null()).status().unwrap().success();
-    assert!(found, "moto_server is missing: pip install 'moto[server]'");
+    let moto = super::program("moto_server");
     let pid_file = dir.with_extension("pid");
     drop(std::fs::remove_file(&pid_file));
-    let script = format!("echo $$ > {}; exec moto_server -H 127.0.0.1 -p {port}", pid_file.display());
+    let script = format!("echo $$ > {}; exec {} -H 127.0.0.1 -p {port}", pid_file.display(), moto.display());
     run_detached(Path::new("sh"), &[OsStr::new("-c"), OsStr::new(&script)], log.into());
     super::wait_until("moto has a process", 10, || {
         std::fs::read_to_string(&pid_file).is_ok_and(|pid| pid.ends_with('\n'))
