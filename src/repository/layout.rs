@@ -263,3 +263,49 @@ impl WalObjectName {
         is_digest(digest).then(|| Self { file, digest: Some(digest.to_owned()) })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_copy_of_every_file_is_known_by_its_name(
+            timeline in 1_u32..,
+            log in any::<u32>(),
+            seg in any::<u32>(),
+            offset in any::<u32>(),
+            kind in 0..4,
+            digest in "[0-9a-f]{64}",
+        ) {
+            let timeline = TimelineId(timeline);
+            let segment = SegmentName { timeline, log, seg };
+            let file = match kind {
+                0 => WalFileName::Segment(segment),
+                1 => WalFileName::Partial(segment),
+                2 => WalFileName::Backup(segment, offset),
+                _ => WalFileName::History(timeline),
+            };
+            let layout = EpochLayout::new(&"main".parse().unwrap(), Epoch(1));
+            let mut names = vec![layout.wal_file(file, name_digest(&digest))];
+            names.extend(layout.beside(file, &digest));
+            for name in names {
+                let last = name.rsplit('/').next().unwrap();
+                let known = WalObjectName::parse(last).unwrap();
+                prop_assert_eq!(known.file, file, "{}", last);
+                prop_assert!(known.digest.is_none_or(|known| digest.starts_with(&known)));
+            }
+        }
+
+        #[test]
+        fn no_name_makes_the_parsers_panic(text in "\\PC{0,80}|[0-9A-Fa-f]{20,30}(\\.[0-9a-f]{30,34})?(\\.partial|\\.backup)?\\.zst") {
+            drop(WalObjectName::parse(&text));
+            if let Ok(name) = text.parse::<ClusterName>() {
+                prop_assert_eq!(name.as_str(), &text[..]);
+                prop_assert!(!text.contains('/'), "a cluster's name must stay one folder");
+            }
+        }
+    }
+}

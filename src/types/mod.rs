@@ -5,6 +5,8 @@ mod lsn;
 mod moment;
 mod segment;
 mod system_id;
+#[cfg(test)]
+mod tests;
 mod wal_file_name;
 
 pub use backup_id::{BackupId, BackupType};

@@ -112,9 +112,10 @@ impl SegmentName {
         self.number(size).map(|n| Lsn(n * size.bytes()))
     }
 
-    /// The segment that follows on the same timeline.
+    /// The segment that follows on the same timeline; `None` behind the last LSN there is.
     pub fn next(self, size: SegmentSize) -> Option<Self> {
-        self.number(size).map(|n| Self::from_number(self.timeline, n + 1, size))
+        let next = self.number(size)? + 1;
+        (next <= size.number_of(Lsn(u64::MAX))).then(|| Self::from_number(self.timeline, next, size))
     }
 }
 
