@@ -7,7 +7,7 @@ set -uo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 # shellcheck source=tests/tools/shared.sh
 . "$here/shared.sh"
-cd "$here/../.."
+cd "$here/../.." || exit 1
 prepare_cache
 
 work=$(mktemp -d)

@@ -3,7 +3,7 @@
 //! A byte's way: socket → frames of 4 MiB, with the tar's entries and their checksums noted on the way
 //! ([`intake`]) → compressed on several threads → written in order into parts ([`pipeline`]). The manifest
 //! comes last and is compared with what was noted ([`join`]). Then the index and the manifest are stored,
-//! the WAL that the backup needs is waited for ([`wal`]) or was brought along meanwhile ([`include`]), and
+//! the WAL that the backup needs is waited for ([`wal`]) or was brought along meanwhile (`include`), and
 //! one small object makes it a backup.
 //!
 //! Whatever fails before that leaves nothing that any command lists. The protocol cannot resume a backup.
