@@ -1,0 +1,85 @@
+"""Runs commands in turn and reads what the kernel counted for them."""
+
+import os
+import platform
+import resource  # noqa: F401  (wait4 loads it late, when another user may not be able to read it)
+import statistics
+import subprocess
+import time
+
+
+class Failed(Exception):
+    pass
+
+
+def run(argv, env=None, cwd=None, sync=(), codes=(0,)):
+    """One run: wall and CPU seconds (the command and its children) and its largest process in MiB.
+
+    `sync`: files and directories whose fsync belongs to the run.
+    """
+    begun = time.perf_counter()
+    with open(os.devnull, "rb") as none, subprocess.Popen(
+        argv, env=env, cwd=cwd, stdin=none, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as child:
+        text = child.stderr.read()
+        _, status, usage = os.wait4(child.pid, 0)
+        for path in sync:
+            descriptor = os.open(path, os.O_RDONLY)
+            os.fsync(descriptor)
+            os.close(descriptor)
+        wall = time.perf_counter() - begun
+        child.returncode = os.waitstatus_to_exitcode(status)
+    if child.returncode not in codes:
+        raise Failed(f"{argv}: exit {child.returncode}\n{text.decode(errors='replace')}")
+    return {
+        "wall": round(wall, 6),
+        "cpu": round(usage.ru_utime + usage.ru_stime, 6),
+        "rss_mib": round(usage.ru_maxrss / 1024, 1),
+    }
+
+
+def in_turn(rounds, ours, theirs):
+    """Both sides `rounds` times, ours first in one round and last in the next: a machine that grows slower
+    or has other work meets both alike."""
+    a, b = [], []
+    for number in range(rounds):
+        order = [(ours, a), (theirs, b)]
+        for side, into in order if number % 2 == 0 else reversed(order):
+            into.append(side(number))
+    return a, b
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def ratio(ours, theirs, what):
+    """The median of the pairs' ratios."""
+    return median([a[what] / b[what] for a, b in zip(ours, theirs)])
+
+
+def version(argv):
+    try:
+        text = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return text.strip().splitlines()[0] if text.strip() else None
+
+
+def machine(directory):
+    model = "unknown"
+    with open("/proc/cpuinfo") as info:
+        for line in info:
+            if line.startswith("model name"):
+                model = line.split(":", 1)[1].strip()
+                break
+    with open("/proc/meminfo") as info:
+        memory = int(info.readline().split()[1]) // 1024
+    return {
+        "cpu": model,
+        "cores": len(os.sched_getaffinity(0)),
+        "memory_mib": memory,
+        "kernel": platform.release(),
+        "file_system": version(["findmnt", "-n", "-o", "FSTYPE", "-T", directory]),
+        "load_before": round(os.getloadavg()[0], 2),
+    }

@@ -1,0 +1,59 @@
+"""Object stores for the memory figures: one that is given, or a Ceph radosgw started for the occasion."""
+
+import hashlib
+import os
+import shutil
+import socket
+import subprocess
+
+from lib.measure import Failed
+
+
+class Store:
+    def __init__(self, endpoint, key, secret, bucket, directory=None):
+        self.bucket, self.directory = bucket, directory
+        self.env = {
+            "AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret, "AWS_REGION": "us-east-1",
+            "PITR_REPOSITORY_ENDPOINT": endpoint,
+        }
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def start(tools):
+    """A list with the store that there is, or an empty one. To be called as root for Ceph."""
+    endpoint = os.environ.get("PITR_BENCH_S3_ENDPOINT")
+    if endpoint:
+        return [Store(endpoint, os.environ["AWS_ACCESS_KEY_ID"], os.environ["AWS_SECRET_ACCESS_KEY"],
+                      os.environ["PITR_BENCH_S3_BUCKET"])]
+    if os.geteuid() != 0 or not all(map(shutil.which, ("radosgw", "ceph-mon", "ceph-osd", "curl"))):
+        return []
+    directory, port = f"/tmp/pitr-bench-ceph-{os.getpid()}", free_port()
+    script = os.path.join(tools, "start-ceph-rgw.sh")
+    keys = ("cephkey", "cephsecretcephsecret")
+    done = subprocess.run([script, directory, str(port), str(free_port())], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL)
+    store = Store(f"http://127.0.0.1:{port}", *keys, "bench", directory)
+    store.script = script
+    if done.returncode != 0:
+        stop([store])
+        raise Failed(f"Ceph did not start:\n{done.stderr[-2000:]}")
+    # The digest of an empty body: this curl signs S3 requests only with it given.
+    empty = "x-amz-content-sha256: " + hashlib.sha256(b"").hexdigest()
+    made = subprocess.run(["curl", "-sf", "--aws-sigv4", "aws:amz:us-east-1:s3", "--user", ":".join(keys), "-H", empty,
+                           "-X", "PUT", f"{store.env['PITR_REPOSITORY_ENDPOINT']}/{store.bucket}"], check=False)
+    if made.returncode != 0:
+        stop([store])
+        raise Failed("Ceph refused to make a bucket")
+    return [store]
+
+
+def stop(stores):
+    for store in stores:
+        if store.directory:
+            subprocess.run([store.script, "--stop", store.directory], check=False,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
