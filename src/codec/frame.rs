@@ -1,5 +1,7 @@
 use std::io;
 
+use zstd::zstd_safe::CParameter;
+
 /// The greatest number of raw bytes in one frame: what a reader must be able to hold, and what one worker
 /// takes at a time.
 pub const MAX_FRAME_RAW: usize = 4 << 20;
@@ -36,6 +38,13 @@ pub fn blake3_hex(raw: &[u8]) -> String {
     blake3::hash(raw).to_hex().to_string()
 }
 
+/// The default level's search as zstd has it, in tables that stay in a core's own cache beside what the
+/// server needs of it, and without the search for better block boundaries (a block below 128 KiB is not
+/// split). On heap pages, index pages and WAL of pgbench that is 12 to 25 % less CPU for 0.1 to 0.9 % more
+/// bytes; `bench/` measures it.
+const DEFAULT_LEVEL: [CParameter; 3] =
+    [CParameter::HashLog(16), CParameter::ChainLog(15), CParameter::MaxBlockSize((128 << 10) - 1)];
+
 /// Compresses frames; keeps zstd's working memory between them.
 pub struct FrameEncoder {
     inner: zstd::bulk::Compressor<'static>,
@@ -53,6 +62,11 @@ impl FrameEncoder {
         let mut inner = zstd::bulk::Compressor::new(level)?;
         // zstd's own checksum costs little and lets `zstd -t` and `zstd -d` find damage without pitr.
         inner.include_checksum(true)?;
+        if level == zstd::DEFAULT_COMPRESSION_LEVEL {
+            for parameter in DEFAULT_LEVEL {
+                inner.set_parameter(parameter)?;
+            }
+        }
         Ok(Self { inner })
     }
 

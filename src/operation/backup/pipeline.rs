@@ -35,7 +35,7 @@ enum Done {
     Frame {
         raw: Vec<u8>,
         entries: Vec<Entry>,
-        stored: Vec<u8>,
+        stored: Box<[u8]>,
         blake3: String,
     },
     /// A thread has given up, and its frame will never come.
@@ -167,6 +167,8 @@ fn compress(
     level: i32,
 ) -> Result<(), BackupError> {
     let mut encoder = FrameEncoder::new(level).map_err(BackupError::local("compress"))?;
+    // Room for a frame that does not shrink, taken once: the kernel would clear it anew for every frame.
+    let mut room = Vec::new();
     loop {
         // Held while it waits: the other threads wait for the lock instead of the queue, which is the same.
         let job = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
@@ -174,11 +176,10 @@ fn compress(
         let done = match job {
             Job::Archive { name, location } => Done::Archive { name, location },
             Job::Frame { raw, entries } => {
-                let mut stored = Vec::new();
-                encoder.append(&raw, &mut stored).map_err(BackupError::local("compress"))?;
-                stored.shrink_to_fit();
+                room.clear();
+                encoder.append(&raw, &mut room).map_err(BackupError::local("compress"))?;
                 let blake3 = blake3_hex(&raw);
-                Done::Frame { raw, entries, stored, blake3 }
+                Done::Frame { raw, entries, stored: room.as_slice().into(), blake3 }
             }
         };
         if to_writer.send((number, done)).is_err() {
