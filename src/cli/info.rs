@@ -75,12 +75,17 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
             })
         })
         .collect();
+    let unfinished: Vec<Value> = cluster
+        .unfinished_backups()?
+        .iter()
+        .map(|s| json!({ "id": s.id, "start_time": s.start_time, "host": s.host, "pid": s.pid }))
+        .collect();
     Ok(json!({
         "name": cluster.name().as_str(),
         "epoch": cluster.epoch().0,
         "system_identifier": cluster.identity().system_identifier,
         "postgres_major": cluster.identity().postgres_major,
-        "backups": backups, "wal": wal, "recovery_windows": windows,
+        "backups": backups, "unfinished": unfinished, "wal": wal, "recovery_windows": windows,
     }))
 }
 
@@ -159,6 +164,14 @@ fn print(cluster: &Value) {
             field(&b, "size"),
             field(&b, "stored_size"),
             field(&b, "status")
+        ));
+    }
+    for u in list("unfinished") {
+        say(&format!(
+            "  unfinished {}, begun by process {} on {}: it runs still, or failed and is garbage; nothing restores from it",
+            field(&u, "id"),
+            field(&u, "pid"),
+            field(&u, "host")
         ));
     }
     for w in list("wal") {

@@ -7,4 +7,3 @@ pub mod backup;
 pub mod check;
 mod data_directory;
 pub mod restore;
-pub mod stored_wal_sink;

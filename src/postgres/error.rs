@@ -153,8 +153,8 @@ pub enum PostgresError {
         what: &'static str,
         /// The first major that can.
         needs: u32,
-        /// `server_version_num`.
-        found: u32,
+        /// As the server says it.
+        found: String,
     },
 }
 

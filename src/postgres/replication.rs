@@ -49,13 +49,19 @@ impl ReplicationClient {
     /// Logs in and learns the version; a server older than 13 is refused.
     pub async fn connect(info: &ConnInfo) -> Result<Self, PostgresError> {
         let mut conn = Connection::connect(info, Purpose::Replication).await?;
+        // What the server says by itself, first: before 10 it could not even be asked.
+        let said = conn.parameter("server_version").unwrap_or_default().to_owned();
+        let major = said.split(|c: char| !c.is_ascii_digit()).next().and_then(|m| m.parse::<u32>().ok());
+        if major.is_some_and(|major| major < OLDEST_MAJOR) {
+            return Err(PostgresError::TooOld { what: "pitr", needs: OLDEST_MAJOR, found: said });
+        }
         let version = conn
             .show("server_version_num")
             .await?
             .parse()
             .map_err(|_| PostgresError::protocol("a server_version_num that is no number"))?;
         if version < OLDEST_MAJOR * 10_000 {
-            return Err(PostgresError::TooOld { what: "pitr", needs: OLDEST_MAJOR, found: version });
+            return Err(PostgresError::TooOld { what: "pitr", needs: OLDEST_MAJOR, found: said });
         }
         Ok(Self { conn, version })
     }
@@ -120,7 +126,7 @@ impl ReplicationClient {
     pub async fn read_slot(&mut self, name: &SlotName) -> Result<Option<SlotState>, PostgresError> {
         if self.major() < 15 {
             let (what, needs) = ("READ_REPLICATION_SLOT", 15);
-            return Err(PostgresError::TooOld { what, needs, found: self.version });
+            return Err(PostgresError::TooOld { what, needs, found: (self.version / 10_000).to_string() });
         }
         let command = format!("READ_REPLICATION_SLOT \"{}\"", name.0);
         let row = self.one(&command, "READ_REPLICATION_SLOT").await?;

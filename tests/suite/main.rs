@@ -14,6 +14,7 @@ mod support;
 mod backup;
 mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;
+mod promise_5_the_last_write_commits;
 mod promise_7_a_check_can_fail;
 mod promise_8_no_hostage;
 mod replication;

@@ -1,5 +1,6 @@
 //! `pitr backup`: from words to [`BackupOptions`], and back to words.
 
+mod hint;
 mod progress;
 mod quantity;
 
@@ -9,13 +10,13 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
+pub use hint::hint;
 pub use progress::Progress;
 
-use crate::operation::backup::{
-    Backup, BackupError, BackupOptions, BackupSource, Monitor, Target, Wal, WalSink, backup,
-};
+use crate::operation::backup::{Backup, BackupOptions, BackupSource, Taken, Wal, backup};
 use crate::postgres::ConnInfo;
 use crate::postgres::base_backup::Checkpoint;
+use crate::repository::Cluster;
 use crate::types::Moment;
 
 /// Takes a base backup over the replication protocol, from a primary or a standby.
@@ -36,14 +37,14 @@ pub struct BackupArgs {
     /// At most this much a second, as 20M or 512k (a number alone: kB).
     #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
     max_rate: Option<u32>,
-    /// Where the WAL from start to end comes from: the server's archiver, or a connection of our own.
-    /// Default: archive where archive_mode is on, else include.
-    #[arg(long, value_enum)]
-    wal: Option<WalArg>,
+    /// Where the WAL from start to end comes from: the server's archiver, or a second connection. With
+    /// auto it is the archiver where the server's last segments have arrived, and the command says so.
+    #[arg(long, value_enum, default_value = "auto")]
+    wal: WalArg,
     /// How long to wait for the last WAL, as 10min or 90s.
     #[arg(long, value_name = "TIME", default_value = "10min", value_parser = quantity::duration)]
     wal_timeout: Duration,
-    /// The primary, where a standby is backed up: asked to end its WAL segment. A password belongs into the
+    /// The primary, where a standby is backed up: asked to end its WAL segment (pg_switch_wal). A password belongs into the
     /// configuration (postgres.primary-conninfo) or a passfile.
     #[arg(long, value_name = "CONNINFO")]
     primary: Option<String>,
@@ -68,6 +69,7 @@ enum CheckpointArg {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum WalArg {
+    Auto,
     Archive,
     Include,
 }
@@ -101,16 +103,15 @@ impl BackupArgs {
         ConnInfo::resolve(explicit, around.env).context("cannot tell where the server is")
     }
 
-    /// Takes the backup. `source` was made from [`BackupArgs::connection`], and `target` is the cluster of
-    /// its system identifier.
+    /// Takes the backup. `source` was made from [`BackupArgs::connection`], and `clusters` are those of its
+    /// system identifier.
     pub fn run(
         &self,
         source: &mut BackupSource,
-        target: Target<'_>,
-        sink: &dyn WalSink,
+        clusters: &[Cluster<'_>],
         around: &Surroundings<'_>,
-        monitor: &dyn Monitor,
-    ) -> anyhow::Result<Backup> {
+        progress: &Progress,
+    ) -> anyhow::Result<Taken> {
         let Kind::Full = self.kind;
         let mut annotations = BTreeMap::new();
         for (key, value) in &self.annotate {
@@ -143,12 +144,22 @@ impl BackupArgs {
             ),
             None => None,
         };
-        let chosen = self.wal.unwrap_or(if source.archives() { WalArg::Archive } else { WalArg::Include });
-        let wal = match chosen {
-            WalArg::Archive => Wal::Archive { primary: primary.as_ref() },
-            WalArg::Include => Wal::Include { connection: &connection, sink },
+        let archive = match self.wal {
+            WalArg::Archive => true,
+            WalArg::Include => false,
+            WalArg::Auto => {
+                let archiving = source.archiving(clusters);
+                let (mode, why) = (if archiving.works { "archive" } else { "include" }, archiving.why);
+                progress.say(&format!("WAL: {mode}, because {why}"));
+                archiving.works
+            }
         };
-        backup(source, wal, target, &options, around.clock, monitor).map_err(Into::into)
+        let wal = if archive {
+            Wal::Archive { connection: &connection, primary: primary.as_ref() }
+        } else {
+            Wal::Include { connection: &connection }
+        };
+        backup(source, wal, clusters, &options, around.clock, progress).map_err(Into::into)
     }
 }
 
@@ -164,40 +175,6 @@ pub fn summary(backup: &Backup) -> String {
         backup.stop_lsn,
         if backup.damage.is_empty() { "" } else { " (kept although the server found damaged pages)" },
     )
-}
-
-/// The operator's question, below the error.
-pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
-    let error = error.downcast_ref::<BackupError>()?;
-    let code = match error {
-        BackupError::Postgres(e) => e.code().unwrap_or_default(),
-        _ => "",
-    };
-    Some(match (error, code) {
-        (_, "53300") => {
-            "is max_wal_senders large enough? a backup takes one walsender, --wal include a second one"
-        }
-        (_, "42501" | "28000") => {
-            "may the role take backups (ALTER ROLE … REPLICATION), and does pg_hba.conf have a \"replication\" line for it?"
-        }
-        (_, "55000") => "is wal_level at least \"replica\"?",
-        (BackupError::WalMissing { .. }, _) => {
-            "does archive_command work (pg_stat_archiver, the server's log)? for a standby: give --primary, or run pg_switch_wal() on the primary"
-        }
-        (BackupError::Setting(text), _) if text.starts_with("archive_mode") => {
-            "switch archiving on, or take the backup with --wal include"
-        }
-        (BackupError::DamagedPages { .. }, _) => {
-            "is the disk or its controller failing? --keep-damaged keeps such a backup, marked as damaged"
-        }
-        (
-            BackupError::Postgres(
-                crate::postgres::PostgresError::Closed | crate::postgres::PostgresError::Lost(_),
-            ),
-            _,
-        ) => "was the server stopped or the network cut? a backup cannot be resumed: start it again",
-        _ => return None,
-    })
 }
 
 fn annotation(text: &str) -> Result<(String, String), String> {

@@ -21,8 +21,11 @@ pub struct Progress {
     bar: ProgressBar,
     plain: bool,
     quiet: bool,
-    begun: Instant,
+    /// When the server's checkpoint was done: the rate is that of the stream.
+    begun: Mutex<Instant>,
+    last: Mutex<Instant>,
     said: Mutex<Instant>,
+    received: AtomicU64,
     stored: AtomicU64,
 }
 
@@ -43,15 +46,41 @@ impl Progress {
             bar.set_style(style);
         }
         let now = Instant::now();
-        Self { bar, plain: !terminal, quiet, begun: now, said: Mutex::new(now), stored: AtomicU64::new(0) }
+        Self {
+            bar,
+            plain: !terminal,
+            quiet,
+            begun: Mutex::new(now),
+            last: Mutex::new(now),
+            said: Mutex::new(now),
+            received: AtomicU64::new(0),
+            stored: AtomicU64::new(0),
+        }
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away; elsewhere the last line says how it went.
     pub fn finish(&self) {
+        let received = self.received.load(Ordering::Relaxed);
         self.bar.finish_and_clear();
+        if self.plain && received > 0 {
+            self.line(received);
+        }
     }
 
-    fn say(&self, text: &str) {
+    fn line(&self, received: u64) {
+        let begun = *self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let last = *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let millis = u64::try_from(last.duration_since(begun).as_millis()).unwrap_or(u64::MAX).max(1);
+        self.say(&format!(
+            "{} received, {} stored, {}/s",
+            quantity::bytes(received),
+            quantity::bytes(self.stored.load(Ordering::Relaxed)),
+            quantity::bytes(received.saturating_mul(1000) / millis),
+        ));
+    }
+
+    /// A line that is no warning.
+    pub(super) fn say(&self, text: &str) {
         if self.quiet {
             return;
         }
@@ -61,6 +90,8 @@ impl Progress {
 
 impl Monitor for Progress {
     fn started(&self, id: &BackupId, estimate: Option<u64>) {
+        *self.begun.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        self.bar.reset_elapsed();
         if let Some(estimate) = estimate {
             self.bar.set_length(estimate);
         }
@@ -74,16 +105,12 @@ impl Monitor for Progress {
             self.bar.set_length(bytes);
         }
         self.bar.set_position(bytes);
+        self.received.store(bytes, Ordering::Relaxed);
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
         let mut said = self.said.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         if self.plain && said.elapsed() > INTERVAL {
             *said = Instant::now();
-            let seconds = self.begun.elapsed().as_secs().max(1);
-            self.say(&format!(
-                "{} received, {} stored, {}/s",
-                quantity::bytes(bytes),
-                quantity::bytes(self.stored.load(Ordering::Relaxed)),
-                quantity::bytes(bytes / seconds),
-            ));
+            self.line(bytes);
         }
     }
 
@@ -92,13 +119,15 @@ impl Monitor for Progress {
         self.bar.set_message(format!("({} stored)", quantity::bytes(bytes)));
     }
 
-    fn waiting(&self, segment: SegmentName, by_itself: bool) {
+    fn waiting(&self, segment: SegmentName, repository: &str, by_itself: bool) {
         let how = if by_itself {
             "; it ends when the primary has filled it or somebody calls pg_switch_wal() there (--primary lets pitr do it)"
         } else {
             ""
         };
-        self.say(&format!("all files are stored; waiting for WAL segment {segment} to be archived{how}"));
+        self.say(&format!(
+            "all files are stored; waiting for WAL segment {segment} to arrive in {repository}{how}"
+        ));
     }
 
     fn warning(&self, text: &str) {

@@ -1,8 +1,11 @@
+//! Why there is no backup.
+
 use std::error::Error;
 
 use crate::pgdata::backup_manifest::ManifestError;
 use crate::pgdata::tar::TarError;
 use crate::postgres::PostgresError;
+use crate::repository::RepositoryError;
 use crate::repository::backup_set::BackupSetError;
 use crate::storage::StorageError;
 use crate::types::SystemId;
@@ -16,6 +19,9 @@ pub enum BackupError {
     /// The store, or the backup's objects in it.
     #[error(transparent)]
     Set(#[from] BackupSetError),
+    /// The repository.
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
     /// The server's tar stream.
     #[error("the server's stream of {archive} cannot be read")]
     Tar {
@@ -59,13 +65,39 @@ pub enum BackupError {
     },
     /// WAL that is not in the repository in time.
     #[error(
-        "the files are stored, but the backup is not complete: WAL segment {segment} is not in the repository after {seconds} s"
+        "the files are stored, but the backup is not complete: after {seconds} s {url} {found} WAL segment {segment}{archiver}"
     )]
     WalMissing {
         /// The first one missing.
         segment: String,
+        /// The repository.
+        url: String,
+        /// What it has of it, with a verb.
+        found: String,
+        /// What the server says about its archiver, with the punctuation before it.
+        archiver: String,
         /// `--wal-timeout`.
         seconds: u64,
+    },
+    /// WAL that the server did not send in time.
+    #[error(
+        "the files are stored, but the backup is not complete: the server has not sent WAL segment {segment} to its end after {seconds} s"
+    )]
+    WalNotSent {
+        /// The segment.
+        segment: String,
+        /// `--wal-timeout`.
+        seconds: u64,
+    },
+    /// WAL that the backup needs, archived with damage in it.
+    #[error("the backup needs WAL segment {segment}, and {url} holds it damaged: {damage}")]
+    WalDamaged {
+        /// The segment.
+        segment: String,
+        /// The repository.
+        url: String,
+        /// What is broken.
+        damage: String,
     },
     /// WAL that was streamed and could not be stored.
     #[error("cannot store {what}, which the backup needs")]
@@ -102,4 +134,16 @@ impl BackupError {
     ) -> impl FnOnce(E) -> Self {
         move |source| Self::Local { action, source: source.into() }
     }
+}
+
+/// An error with its causes, in one line.
+pub(super) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    text
 }

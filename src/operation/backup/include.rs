@@ -12,21 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::runtime::Runtime;
 
 use super::BackupError;
+use super::streamed_wal::StreamedWal;
 use crate::postgres::replication::{ReplicationClient, SlotName, WalEvent, WalStream};
 use crate::postgres::{ConnInfo, PostgresError};
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize, SystemId, TimelineId};
-
-type SinkResult = Result<(), Box<dyn std::error::Error + Send + Sync>>;
-
-/// Where streamed WAL goes. Durable when `Ok`.
-pub trait WalSink: Sync {
-    /// A whole segment.
-    fn segment(&self, name: SegmentName, bytes: &[u8]) -> SinkResult;
-    /// A timeline's history file.
-    fn history(&self, timeline: TimelineId, bytes: &[u8]) -> SinkResult;
-    /// The start of a segment that is not complete: the WAL from `from` on.
-    fn piece(&self, timeline: TimelineId, from: Lsn, bytes: &[u8]) -> SinkResult;
-}
 
 /// Says to the stream how far to go, and to the backup whether the stream still lives.
 #[derive(Debug, Default)]
@@ -75,7 +64,7 @@ impl Included {
         standby: bool,
         now: Moment,
     ) -> Result<Self, BackupError> {
-        let runtime = super::wal::runtime()?;
+        let runtime = super::source::runtime()?;
         let name = format!("pitr_backup_{}_{}", std::process::id(), now.0.as_second());
         let slot: SlotName = name.parse().map_err(BackupError::local("name the replication slot"))?;
         let client = runtime.block_on(async {
@@ -96,7 +85,7 @@ impl Included {
         self,
         from: Lsn,
         timeline: TimelineId,
-        sink: &dyn WalSink,
+        sink: StreamedWal<'_>,
         reins: &Reins,
         limit: Duration,
         clock: &(dyn Fn() -> Moment + Sync),
@@ -112,7 +101,7 @@ impl Included {
         mut self,
         from: Lsn,
         mut timeline: TimelineId,
-        sink: &dyn WalSink,
+        sink: StreamedWal<'_>,
         reins: &Reins,
         limit: Duration,
         clock: &(dyn Fn() -> Moment + Sync),
@@ -147,9 +136,9 @@ impl Included {
         Ok(())
     }
 
-    fn history(&mut self, timeline: TimelineId, sink: &dyn WalSink) -> Result<(), BackupError> {
-        let (name, bytes) = self.runtime.block_on(self.client.timeline_history(timeline))?;
-        sink.history(timeline, &bytes).map_err(|source| BackupError::Wal { what: name, source })
+    fn history(&mut self, timeline: TimelineId, sink: StreamedWal<'_>) -> Result<(), BackupError> {
+        let (_, bytes) = self.runtime.block_on(self.client.timeline_history(timeline))?;
+        sink.history(timeline, &bytes)
     }
 }
 
@@ -168,7 +157,7 @@ impl Segments<'_> {
     /// `Some`: the timeline has ended, and another one goes on from there.
     fn run(
         &mut self,
-        sink: &dyn WalSink,
+        sink: StreamedWal<'_>,
         reins: &Reins,
         limit: Duration,
         clock: &(dyn Fn() -> Moment + Sync),
@@ -191,7 +180,7 @@ impl Segments<'_> {
                     return Ok(None);
                 }
                 if ended.get_or_insert_with(Instant::now).elapsed() > limit {
-                    return Err(BackupError::WalMissing {
+                    return Err(BackupError::WalNotSent {
                         segment: self.name().to_string(),
                         seconds: limit.as_secs(),
                     });
@@ -223,7 +212,7 @@ impl Segments<'_> {
     }
 
     /// Whether a segment was completed, and is durable.
-    fn take(&mut self, mut bytes: &[u8], sink: &dyn WalSink) -> Result<bool, BackupError> {
+    fn take(&mut self, mut bytes: &[u8], sink: StreamedWal<'_>) -> Result<bool, BackupError> {
         let size = usize::try_from(self.size.bytes()).unwrap_or(usize::MAX);
         let mut completed = false;
         while !bytes.is_empty() {
@@ -232,9 +221,7 @@ impl Segments<'_> {
             self.buffer.extend_from_slice(now);
             bytes = later;
             if self.buffer.len() == size {
-                let name = self.name();
-                sink.segment(name, &self.buffer)
-                    .map_err(|source| BackupError::Wal { what: name.to_string(), source })?;
+                sink.segment(self.name(), &self.buffer)?;
                 self.start = self.start.plus(self.size.bytes());
                 self.buffer.clear();
                 completed = true;
@@ -243,9 +230,8 @@ impl Segments<'_> {
         Ok(completed)
     }
 
-    fn piece(&self, sink: &dyn WalSink) -> Result<(), BackupError> {
+    fn piece(&self, sink: StreamedWal<'_>) -> Result<(), BackupError> {
         sink.piece(self.timeline, self.start, &self.buffer)
-            .map_err(|source| BackupError::Wal { what: format!("the start of {}", self.name()), source })
     }
 
     fn name(&self) -> SegmentName {

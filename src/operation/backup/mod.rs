@@ -1,175 +1,73 @@
 //! `pitr backup`: a base backup over the replication protocol, stored while it arrives.
 //!
 //! A byte's way: socket → frames of 4 MiB, with the tar's entries and their checksums noted on the way
-//! ([`intake`]) → compressed on several threads → written in order into parts ([`pipeline`]). The manifest
-//! comes last and is compared with what was noted ([`join`]). Then the index and the manifest are stored,
-//! the WAL that the backup needs is waited for ([`wal`]) or was brought along meanwhile (`include`), and
-//! one small object makes it a backup.
+//! ([`intake`]) → compressed on several threads → written in order into parts ([`pipeline`]), of every
+//! repository ([`destinations`]). The manifest comes last and is compared with what was noted ([`join`]).
+//! Then the index and the manifest are stored, the WAL that the backup needs is waited for ([`wal`]) or was
+//! brought along meanwhile (`include`), and one small object makes it a backup.
 //!
-//! Whatever fails before that leaves nothing that any command lists. The protocol cannot resume a backup.
+//! Whatever fails before that leaves nothing that is listed as a backup. The protocol cannot resume one.
 
+mod destinations;
 mod error;
 mod include;
 mod intake;
 mod join;
+mod options;
 mod pipeline;
+mod primary;
+mod receive;
+mod source;
+mod streamed_wal;
 mod wal;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use tokio::runtime::Runtime;
-
+pub use destinations::Failure;
 pub use error::BackupError;
-pub use include::WalSink;
+pub use options::{BackupOptions, Monitor, Wal};
+pub use source::{Archiving, BackupSource};
 
-use crate::postgres::base_backup::{BaseBackup, BaseBackupEvent, BaseBackupOptions, Checkpoint};
-use crate::postgres::replication::{ReplicationClient, SystemIdentity};
-use crate::postgres::{ConnInfo, PostgresError};
+use crate::postgres::PostgresError;
+use crate::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions};
+use crate::repository::Cluster;
 pub use crate::repository::backup_set::format::Backup;
 use crate::repository::backup_set::format::{FORMAT, Source, Started, Status, WalMode};
-use crate::repository::backup_set::{BackupSetError, BackupWriter, Spool};
-use crate::repository::layout::EpochLayout;
-use crate::storage::Storage;
-use crate::types::{BackupId, BackupType, Lsn, Moment, SegmentName, SegmentSize, SystemId, TimelineId};
-use intake::{Intake, IntakeError};
-use join::ManifestJoin;
+use crate::types::{BackupId, BackupType, Moment, TimelineId};
+use destinations::{Destinations, writer};
+use primary::Nudge;
+use receive::Received;
+use streamed_wal::StreamedWal;
 
-/// Whoever shows what happens. Called from several threads.
-pub trait Monitor: Sync + std::fmt::Debug {
-    /// The backup has a name, and the server has said how large it thinks it is.
-    fn started(&self, _id: &BackupId, _estimate: Option<u64>) {}
-    /// Raw bytes received so far.
-    fn received(&self, _bytes: u64) {}
-    /// Bytes stored so far.
-    fn stored(&self, _bytes: u64) {}
-    /// All files are stored; this segment of WAL is not, yet. `by_itself`: only the primary's own traffic
-    /// (or somebody who calls `pg_switch_wal()` there) will end it.
-    fn waiting(&self, _segment: SegmentName, _by_itself: bool) {}
-    /// Something that the operator should know and that stops nothing.
-    fn warning(&self, _text: &str) {}
-}
-
-/// Where a backup goes: one epoch of one cluster in a repository.
-#[derive(Debug, Clone, Copy)]
-pub struct Target<'a> {
-    /// The repository's storage.
-    pub storage: &'a dyn Storage,
-    /// The names of its objects.
-    pub layout: &'a EpochLayout,
-}
-
-/// Where the WAL from the backup's start to its end comes from.
-#[derive(Clone, Copy)]
-pub enum Wal<'a> {
-    /// The server's archiver.
-    Archive {
-        /// Asked to end its segment where the backup is of a standby.
-        primary: Option<&'a ConnInfo>,
-    },
-    /// A second connection.
-    Include {
-        /// To the server that is backed up.
-        connection: &'a ConnInfo,
-        /// Where it goes.
-        sink: &'a dyn WalSink,
-    },
-}
-
-impl std::fmt::Debug for Wal<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Archive { .. } => "Archive",
-            Self::Include { .. } => "Include",
-        })
-    }
-}
-
-/// What the operator chose.
-#[derive(Debug, Clone)]
-pub struct BackupOptions {
-    /// In one line.
-    pub label: String,
-    /// Notes.
-    pub annotations: BTreeMap<String, String>,
-    /// How soon the server begins.
-    pub checkpoint: Checkpoint,
-    /// kB/s.
-    pub max_rate: Option<u32>,
-    /// How long to wait for the last WAL.
-    pub wal_timeout: Duration,
-    /// Keep a backup in which the server found damaged pages.
-    pub keep_damaged: bool,
-    /// zstd's.
-    pub level: i32,
-    /// Compressing threads.
-    pub threads: usize,
-    /// This host's name.
-    pub host: String,
-}
-
-/// A server that can be backed up: reached, and asked who it is.
+/// What was done.
 #[derive(Debug)]
-pub struct BackupSource {
-    runtime: Runtime,
-    client: ReplicationClient,
-    identity: SystemIdentity,
-    segment_size: SegmentSize,
-    standby: bool,
-    archive_mode: String,
+pub struct Taken {
+    /// The backup.
+    pub backup: Backup,
+    /// Repositories that do not have it.
+    pub failed: Vec<Failure>,
 }
 
-impl BackupSource {
-    /// Logs in and asks.
-    pub fn connect(info: &ConnInfo) -> Result<Self, BackupError> {
-        let runtime = wal::runtime()?;
-        let (client, identity, segment_size, standby, archive_mode) = runtime.block_on(async {
-            let mut client = ReplicationClient::connect(info).await?;
-            let identity = client.identify_system().await?;
-            let size = client.segment_size().await?;
-            let standby = client.is_standby().await?;
-            let archive_mode = client.show("archive_mode").await?;
-            Ok::<_, PostgresError>((client, identity, size, standby, archive_mode))
-        })?;
-        Ok(Self { runtime, client, identity, segment_size, standby, archive_mode })
-    }
-
-    /// Whether the server archives at all.
-    pub fn archives(&self) -> bool {
-        self.archive_mode != "off"
-    }
-
-    /// The cluster's number: what the repository's cluster must be bound to.
-    pub fn system_id(&self) -> SystemId {
-        self.identity.system_id
-    }
-
-    /// The cluster's segment size.
-    pub fn segment_size(&self) -> SegmentSize {
-        self.segment_size
-    }
-
-    /// 13, 14, …
-    pub fn major(&self) -> u32 {
-        self.client.major()
-    }
-}
-
-/// Takes a backup.
+/// Takes a backup into all of `clusters`, which are the same cluster in several repositories.
 pub fn backup(
     source: &mut BackupSource,
     wal: Wal<'_>,
-    target: Target<'_>,
+    clusters: &[Cluster<'_>],
     options: &BackupOptions,
     clock: &(dyn Fn() -> Moment + Sync),
     monitor: &dyn Monitor,
-) -> Result<Backup, BackupError> {
+) -> Result<Taken, BackupError> {
     check(source, wal, options)?;
+    let destinations = Destinations::new(clusters, monitor);
     let (size, system) = (source.segment_size, source.identity.system_id);
+    let nudge = match wal {
+        Wal::Archive { primary: Some(info), .. } if source.standby => Nudge::Primary(info, system),
+        _ if source.standby => Nudge::Nobody,
+        _ => Nudge::NotNeeded,
+    };
+    nudge.check(monitor)?;
     let start_time = clock();
     // Before the backup begins: the slot is what keeps its WAL.
     let included = match wal {
-        Wal::Include { connection, .. } => {
+        Wal::Include { connection } => {
             Some(include::Included::prepare(connection, system, size, source.standby, start_time)?)
         }
         Wal::Archive { .. } => None,
@@ -197,21 +95,19 @@ pub fn backup(
         host: options.host.clone(),
         pid: std::process::id(),
     };
-    claim(target, &mut started)?;
-    let writer = BackupWriter::new(target.storage, target.layout, &started.id);
+    destinations.claim(&mut started)?;
     let estimate = tablespaces.iter().map(|t| t.size).try_fold(0u64, |sum, size| Some(sum + size?));
     monitor.started(&started.id, estimate);
 
+    let streamed = StreamedWal { destinations: &destinations, size, level: options.level };
     let reins = include::Reins::default();
     let mut received = std::thread::scope(|scope| {
-        let streaming = match (included, wal) {
-            (Some(included), Wal::Include { sink, .. }) => {
-                let (reins, limit) = (&reins, options.wal_timeout);
-                Some(scope.spawn(move || included.run(lsn, timeline, sink, reins, limit, clock)))
-            }
-            _ => None,
-        };
-        let received = receive(&source.runtime, &mut stream, writer, options, &reins, clock, monitor);
+        let streaming = included.map(|included| {
+            let (reins, limit) = (&reins, options.wal_timeout);
+            scope.spawn(move || included.run(lsn, timeline, streamed, reins, limit, clock))
+        });
+        let to = (&destinations, &started.id);
+        let received = receive::receive(&source.runtime, &mut stream, to, options, &reins, clock, monitor);
         match &received {
             Ok(received) => reins.stop_at(received.stop.0),
             Err(_) => reins.cancel(),
@@ -225,21 +121,22 @@ pub fn backup(
             (_, Err(e)) | (Err(e), Ok(())) => Err(e),
         }
     })?;
-    let stop_time = received.stop_time;
     if let Some(found) = received.manifest.system_identifier.filter(|id| *id != system) {
         return Err(BackupError::OtherSystem { what: "manifest", expected: system, found });
     }
-    writer.files(&mut received.index)?;
-    writer.manifest(&mut received.manifest_spool)?;
+    destinations.each(|cluster| Ok(writer(cluster, &started.id).files(&mut received.index)?))?;
+    destinations.each(|cluster| Ok(writer(cluster, &started.id).manifest(&mut received.manifest_spool)?))?;
 
-    if let Wal::Archive { primary } = wal {
-        let segments = wal::segments(&received.manifest.wal_ranges, size);
-        let nudge = match (source.standby, primary) {
-            (false, _) => wal::Nudge::NotNeeded,
-            (true, Some(info)) => wal::Nudge::Primary(info),
-            (true, None) => wal::Nudge::Nobody,
-        };
-        wal::wait(target, &segments, size, &nudge, system, options.wal_timeout, monitor)?;
+    if let Wal::Archive { connection, .. } = wal {
+        // The server has them at hand, and a promotion before archiving was set up has archived none.
+        for timeline in histories(timeline, &received) {
+            let history = source.client.timeline_history(timeline);
+            let (_, bytes) = source.runtime.block_on(history)?;
+            streamed.history(timeline, &bytes)?;
+        }
+        let needs = wal::needs(&received.manifest.wal_ranges, size);
+        let patience = wal::Patience { limit: options.wal_timeout, nudge, connection, size };
+        wal::wait(&destinations, &needs, &patience, monitor)?;
     }
 
     let damaged = !received.damage.is_empty();
@@ -250,7 +147,7 @@ pub fn backup(
         label: options.label.clone(),
         annotations: options.annotations.clone(),
         start_time,
-        stop_time,
+        stop_time: received.stop_time,
         start_lsn: lsn,
         stop_lsn: received.stop.0,
         timeline,
@@ -272,8 +169,17 @@ pub fn backup(
         pitr_version: env!("CARGO_PKG_VERSION").to_owned(),
         host: options.host.clone(),
     };
-    writer.commit(&backup)?;
-    Ok(backup)
+    destinations.each(|cluster| Ok(writer(cluster, &started.id).commit(&backup)?))?;
+    Ok(Taken { backup, failed: destinations.failures() })
+}
+
+/// The timelines from start to stop that have a history.
+fn histories(start: TimelineId, received: &Received) -> Vec<TimelineId> {
+    let ranges = received.manifest.wal_ranges.iter().map(|range| range.timeline);
+    let mut timelines: Vec<_> = ranges.chain([start, received.stop.1]).filter(|t| t.0 > 1).collect();
+    timelines.sort_unstable();
+    timelines.dedup();
+    timelines
 }
 
 /// What the server would refuse only after a checkpoint, or never.
@@ -291,132 +197,4 @@ fn check(source: &BackupSource, wal: Wal<'_>, options: &BackupOptions) -> Result
         ));
     }
     Ok(())
-}
-
-/// Writes `started.json`; a name that is taken (backups begun in one second, as a loop over a server that
-/// refuses makes them) is moved on by a second. The name is no clock: the times are in the object.
-fn claim(target: Target<'_>, started: &mut Started) -> Result<(), BackupError> {
-    for later in 0..60 {
-        let moment = started.start_time.0 + jiff::SignedDuration::from_secs(later);
-        started.id = BackupId::new(moment, BackupType::Full);
-        if BackupWriter::start(target.storage, target.layout, started)? {
-            return Ok(());
-        }
-    }
-    Err(BackupError::Set(BackupSetError::Taken(target.layout.started(&started.id))))
-}
-
-struct Received {
-    archives: Vec<crate::repository::backup_set::format::Archive>,
-    index: Spool,
-    manifest: crate::pgdata::backup_manifest::Manifest,
-    manifest_spool: Spool,
-    stop: (Lsn, TimelineId),
-    stop_time: Moment,
-    files: u64,
-    damage: Vec<String>,
-}
-
-/// Runs the stream to its end. Nothing that blocks on the store runs inside of the connection's runtime.
-fn receive(
-    runtime: &Runtime,
-    stream: &mut BaseBackup<'_>,
-    writer: BackupWriter<'_>,
-    options: &BackupOptions,
-    reins: &include::Reins,
-    clock: &dyn Fn() -> Moment,
-    monitor: &dyn Monitor,
-) -> Result<Received, BackupError> {
-    let failure = pipeline::FirstFailure::default();
-    let result = std::thread::scope(|scope| {
-        let (feed, stored) =
-            pipeline::start(scope, writer, options.threads.max(1), options.level, monitor, &failure)?;
-        let mut intake = Some(Intake::new(feed, monitor));
-        let mut stored = Some(stored);
-        let mut joined = None;
-        let mut stop = None;
-        let damage = loop {
-            if reins.failed() {
-                return Err(BackupError::local("go on")("the WAL stream has failed"));
-            }
-            let event = match runtime.block_on(stream.next()) {
-                Ok(Some(event)) => event,
-                Ok(None) => break Vec::new(),
-                Err(e) => break damage(e, stop.is_some(), stream, options.keep_damaged)?,
-            };
-            match event {
-                BaseBackupEvent::Archive { name, location } => {
-                    let intake = intake.as_mut().ok_or_else(|| unexpected("a second archive"))?;
-                    intake.archive(name, location).map_err(|e| cause(e, &failure))?;
-                }
-                BaseBackupEvent::Data(bytes) => {
-                    let intake = intake.as_mut().ok_or_else(|| unexpected("data after the manifest"))?;
-                    intake.data(&bytes).map_err(|e| cause(e, &failure))?;
-                }
-                BaseBackupEvent::Manifest(bytes) => {
-                    if let (Some(done), Some(handle)) = (intake.take(), stored.take()) {
-                        let (_, files) = done.finish().map_err(|e| cause(e, &failure))?;
-                        let stored = handle.join().ok().flatten();
-                        let stored = stored.ok_or_else(|| cause(IntakeError::Stopped, &failure))?;
-                        joined = Some((ManifestJoin::new(&stored.index, options.level)?, stored, files));
-                    }
-                    let (join, ..) = joined.as_mut().ok_or_else(|| unexpected("a manifest"))?;
-                    join.push(&bytes)?;
-                }
-                BaseBackupEvent::End { lsn, timeline } => stop = Some(((lsn, timeline), clock())),
-                BaseBackupEvent::Progress(_) => {}
-                BaseBackupEvent::Start { .. } => return Err(unexpected("a second start").into()),
-            }
-        };
-        let (join, stored, files) = joined.ok_or_else(|| unexpected("no manifest"))?;
-        let (manifest, manifest_spool) = join.finish()?;
-        let (stop, stop_time) = stop.ok_or_else(|| unexpected("no end of the backup"))?;
-        Ok(Received {
-            archives: stored.archives,
-            index: stored.index,
-            manifest,
-            manifest_spool,
-            stop,
-            stop_time,
-            files,
-            damage,
-        })
-    });
-    for notice in stream.take_notices() {
-        if notice.severity == "WARNING" {
-            monitor.warning(&notice.message);
-        }
-    }
-    result
-}
-
-fn unexpected(what: &str) -> PostgresError {
-    PostgresError::Protocol(what.to_owned())
-}
-
-fn cause(error: IntakeError, failure: &pipeline::FirstFailure) -> BackupError {
-    match error {
-        IntakeError::Stream(e) => e,
-        IntakeError::Stopped => failure.take().unwrap_or_else(|| {
-            BackupError::local("go on")("a thread of the backup has ended without saying why")
-        }),
-    }
-}
-
-/// An error at the stream's end: the server reports damaged pages after it has sent everything.
-fn damage(
-    error: PostgresError,
-    ended: bool,
-    stream: &mut BaseBackup<'_>,
-    keep: bool,
-) -> Result<Vec<String>, BackupError> {
-    if !(ended && error.code() == Some("XX001")) {
-        return Err(error.into());
-    }
-    let mut files: Vec<String> =
-        stream.take_notices().into_iter().filter(|n| n.severity == "WARNING").map(|n| n.message).collect();
-    if files.is_empty() {
-        files.push(error.server().map_or_else(|| error.to_string(), |e| e.message.clone()));
-    }
-    if keep { Ok(files) } else { Err(BackupError::DamagedPages { files }) }
 }

@@ -9,10 +9,12 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Scope;
 
-use super::{BackupError, Monitor};
+use super::destinations::{Destinations, OpenPart};
+use super::{BackupError, BackupOptions, Monitor};
 use crate::codec::{FrameEncoder, MAX_FRAME_RAW, blake3_hex};
 use crate::repository::backup_set::format::{Archive, Entry, Frame, IndexLine};
-use crate::repository::backup_set::{BackupWriter, PART_SIZE, PartWriter, Spool};
+use crate::repository::backup_set::{PART_SIZE, Spool};
+use crate::types::BackupId;
 
 /// One frame's raw bytes, or the start of an archive.
 #[derive(Debug)]
@@ -93,12 +95,13 @@ impl Feed {
 /// failure.
 pub(super) fn start<'scope, 'env: 'scope>(
     scope: &'scope Scope<'scope, 'env>,
-    writer: BackupWriter<'env>,
-    threads: usize,
-    level: i32,
+    destinations: &'env Destinations<'env>,
+    id: &'env BackupId,
+    options: &BackupOptions,
     monitor: &'env dyn Monitor,
     failure: &'env FirstFailure,
 ) -> Result<(Feed, std::thread::ScopedJoinHandle<'scope, Option<Stored>>), BackupError> {
+    let (threads, level) = (options.threads.max(1), options.level);
     let (jobs, queue) = sync_channel(1);
     // Owned by the threads alone: when they are gone, the feed notices.
     let queue = Arc::new(Mutex::new(queue));
@@ -120,19 +123,27 @@ pub(super) fn start<'scope, 'env: 'scope>(
     }
     drop(queue);
     drop(to_writer);
-    let (to_committer, parts) = sync_channel::<PartWriter<'env>>(0);
+    let (to_committer, parts) = sync_channel::<OpenPart<'env>>(0);
     let committer = scope.spawn(move || {
         for part in parts {
-            if let Err(e) = part.commit() {
-                failure.set(e.into());
+            if let Err(e) = part.commit(destinations) {
+                failure.set(e);
                 return false;
             }
         }
         true
     });
     let handle = scope.spawn(move || {
-        let mut ordered =
-            Ordered { writer, index, to_committer, archives: Vec::new(), part: None, monitor, stored: 0 };
+        let mut ordered = Ordered {
+            destinations,
+            id,
+            index,
+            to_committer,
+            archives: Vec::new(),
+            part: None,
+            monitor,
+            stored: 0,
+        };
         let result = ordered.run(&done, &give_back);
         let Ordered { archives, index, to_committer, .. } = ordered;
         drop(to_committer);
@@ -189,11 +200,12 @@ fn compress(
 }
 
 struct Ordered<'a> {
-    writer: BackupWriter<'a>,
+    destinations: &'a Destinations<'a>,
+    id: &'a BackupId,
     index: Spool,
-    to_committer: SyncSender<PartWriter<'a>>,
+    to_committer: SyncSender<OpenPart<'a>>,
     archives: Vec<Archive>,
-    part: Option<PartWriter<'a>>,
+    part: Option<OpenPart<'a>>,
     monitor: &'a dyn Monitor,
     stored: u64,
 }
@@ -228,7 +240,6 @@ impl Ordered<'_> {
     }
 
     fn take(&mut self, done: Done) -> Result<Option<Vec<u8>>, Option<BackupError>> {
-        let set = |e| Some(BackupError::Set(e));
         match done {
             Done::Failed => Err(None),
             Done::Archive { name, location } => {
@@ -243,10 +254,13 @@ impl Ordered<'_> {
                     Some(part) => part,
                     none => {
                         archive.parts += 1;
-                        none.insert(self.writer.part(&archive.name, archive.parts - 1).map_err(set)?)
+                        none.insert(
+                            OpenPart::begin(self.destinations, self.id, &archive.name, archive.parts - 1)
+                                .map_err(Some)?,
+                        )
                     }
                 };
-                let at = part.append(&stored).map_err(set)?;
+                let at = part.append(self.destinations, &stored).map_err(Some)?;
                 let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
                 let frame = Frame {
                     part: archive.parts - 1,

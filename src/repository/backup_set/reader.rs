@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
 
-use super::format::{Backup, FORMAT, IndexLine};
+use super::format::{Backup, FORMAT, IndexLine, Started};
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::BackupId;
 
@@ -17,6 +17,23 @@ impl Cluster<'_> {
             }
         }
         Ok(backups)
+    }
+
+    /// Backups that began and are not there: running still, or failed. The earliest first.
+    pub fn unfinished_backups(&self) -> Result<Vec<Started>, RepositoryError> {
+        let mut unfinished = Vec::new();
+        for folder in self.storage().list_folders(&self.layout().backups())? {
+            let Ok(id) = folder.parse::<BackupId>() else { continue };
+            if self.storage().size(&self.layout().backup_descriptor(&id))?.is_some() {
+                continue;
+            }
+            let name = self.layout().started(&id);
+            let Some(bytes) = self.storage().read(&name)? else { continue };
+            let started = serde_json::from_slice(&bytes)
+                .map_err(|e| RepositoryError::damaged(self.object_url(&name), e))?;
+            unfinished.push(started);
+        }
+        Ok(unfinished)
     }
 
     /// One backup; `None` when its last write is not there.

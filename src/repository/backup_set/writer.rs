@@ -53,7 +53,12 @@ impl<'a> BackupWriter<'a> {
         started: &Started,
     ) -> Result<bool, BackupSetError> {
         let name = layout.started(&started.id);
-        Ok(storage.create(&name, json("started.json", started)?)? == Created::New)
+        let text = json("started.json", started)?;
+        match storage.create(&name, text.clone())? {
+            Created::New => Ok(true),
+            // Host, process and position are in it: the same bytes are our own, whose answer was lost.
+            Created::Exists => Ok(storage.read(&name)?.as_ref() == Some(&text)),
+        }
     }
 
     /// Goes on writing the backup that [`BackupWriter::start`] has started.
@@ -65,7 +70,7 @@ impl<'a> BackupWriter<'a> {
     pub fn part(&self, archive: &str, number: u64) -> Result<PartWriter<'a>, BackupSetError> {
         let name = self.layout.part(self.id, archive, number);
         let writer = self.storage.begin(&name, None)?;
-        Ok(PartWriter { name, writer, stored: 0 })
+        Ok(PartWriter { storage: self.storage, name, writer, digest: blake3::Hasher::new() })
     }
 
     /// Stores the index.
@@ -81,24 +86,34 @@ impl<'a> BackupWriter<'a> {
     /// The last write: from here on the backup exists.
     pub fn commit(self, backup: &Backup) -> Result<(), BackupSetError> {
         let name = self.layout.backup_descriptor(self.id);
-        match self.storage.create(&name, json("backup.json", backup)?)? {
-            Created::New => Ok(()),
-            Created::Exists => Err(BackupSetError::Taken(name)),
-        }
+        let text = json("backup.json", backup)?;
+        let stored = match self.storage.create(&name, text.clone()) {
+            Ok(Created::New) => return Ok(()),
+            Ok(Created::Exists) => self.storage.read(&name)?,
+            // It may be there all the same, and a backup that exists must not be called failed.
+            Err(e) if e.is_transient() => match self.storage.read(&name) {
+                Ok(Some(found)) => Some(found),
+                Ok(None) | Err(_) => return Err(e.into()),
+            },
+            Err(e) => return Err(e.into()),
+        };
+        if stored == Some(text) { Ok(()) } else { Err(BackupSetError::Taken(name)) }
     }
 
     fn spooled(&self, name: String, spool: &mut Spool) -> Result<(), BackupSetError> {
-        let mut writer = self.storage.begin(&name, Some(spool.stored_size()))?;
-        spool.copy_stored(|bytes| writer.write(bytes).map_err(BackupSetError::from))?;
-        committed(&mut *writer, name)
+        let writer = self.storage.begin(&name, Some(spool.stored_size()))?;
+        let mut part = PartWriter { storage: self.storage, name, writer, digest: blake3::Hasher::new() };
+        spool.copy_stored(|bytes| part.append(bytes))?;
+        part.commit()
     }
 }
 
 /// One part being written.
 pub struct PartWriter<'a> {
+    storage: &'a dyn Storage,
     name: String,
     writer: Box<dyn ObjectWriter + 'a>,
-    stored: u64,
+    digest: blake3::Hasher,
 }
 
 impl std::fmt::Debug for PartWriter<'_> {
@@ -108,30 +123,24 @@ impl std::fmt::Debug for PartWriter<'_> {
 }
 
 impl PartWriter<'_> {
-    /// Appends one whole frame; where it begins in the part.
-    pub fn append(&mut self, frame: &[u8]) -> Result<u64, BackupSetError> {
+    /// Appends one whole frame.
+    pub fn append(&mut self, frame: &[u8]) -> Result<(), BackupSetError> {
         self.writer.write(frame)?;
-        let at = self.stored;
-        self.stored += frame.len() as u64;
-        Ok(at)
-    }
-
-    /// Stored bytes so far.
-    pub fn stored(&self) -> u64 {
-        self.stored
+        self.digest.update(frame);
+        Ok(())
     }
 
     /// Ends the part: visible and durable.
     pub fn commit(mut self) -> Result<(), BackupSetError> {
-        committed(&mut *self.writer, self.name)
-    }
-}
-
-fn committed(writer: &mut dyn ObjectWriter, name: String) -> Result<(), BackupSetError> {
-    match writer.commit()? {
-        Created::New => Ok(()),
-        // The identity of a backup is its own: nothing but another writer can have put it there.
-        Created::Exists => Err(BackupSetError::Taken(name)),
+        match self.writer.commit()? {
+            Created::New => Ok(()),
+            // The identity of a backup is its own. It is there already when the store's answer to the first
+            // try was lost; then these are our bytes. Anything else is another writer's.
+            Created::Exists => match self.storage.read(&self.name)? {
+                Some(found) if blake3::hash(&found) == self.digest.finalize() => Ok(()),
+                _ => Err(BackupSetError::Taken(self.name)),
+            },
+        }
     }
 }
 

@@ -1,0 +1,391 @@
+//! Promise 5: the last write commits. Whatever ends a backup before it, and wherever, leaves nothing that is listed as one,
+//! nothing on the server, and nothing in the way of the next; what is listed is whole by PostgreSQL's own judgement.
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use pitr::operation::backup::{
+    BackupError, BackupOptions, BackupSource, Monitor, Taken, Wal, backup as take_backup,
+};
+use pitr::postgres::ConnInfo;
+use pitr::postgres::base_backup::Checkpoint;
+use pitr::repository::{Create, HostMemory, Repository, SystemIdentity};
+use pitr::storage::faulty::{Call, Fault, FaultyStorage};
+use pitr::storage::{FsStorage, RetryStorage, Storage, StorageErrorKind};
+use pitr::types::Moment;
+
+use crate::backup::{archiving, listed, no_traces, restore_by_hand, take, verify};
+use crate::support::{Pitr, Server, StopMode, TestDir, wait_until};
+
+/// Runs `pitr backup` until something is so.
+fn until(pitr: &Pitr, arguments: &[&str], what: &str, done: impl Fn() -> bool) -> Child {
+    let mut command = pitr.command(["backup"].iter().chain(arguments));
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_until(what, 60, || {
+        if let Some(status) = child.try_wait().unwrap() {
+            panic!("it ended before {what}: {status}");
+        }
+        done()
+    });
+    child
+}
+
+/// A tablespace with little in it is sent first, so that a part of it is stored while the rest goes on slowly.
+fn with_tablespace(dir: &TestDir) -> (Server, Pitr) {
+    let (server, pitr) = archiving(dir);
+    let space = dir.create_dir("space");
+    server.sql(&format!(
+        "CREATE TABLESPACE s LOCATION '{}'; CREATE TABLE small TABLESPACE s AS SELECT generate_series(1, 1000) i;",
+        space.display()
+    ));
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 400000) i;");
+    (server, pitr)
+}
+
+/// Whether the youngest backup's folder holds an object whose name contains this.
+fn stored(dir: &TestDir, part_of_name: &str) -> bool {
+    let backups = dir.join("repo/main/0001/backup");
+    let mut names: Vec<_> =
+        std::fs::read_dir(backups).into_iter().flatten().flatten().map(|e| e.path()).collect();
+    names.sort();
+    let Some(youngest) = names.pop() else { return false };
+    let script = format!("find {} -type f -not -name '.*' | grep -q '{part_of_name}'", youngest.display());
+    Command::new("sh").args(["-c", &script]).status().unwrap().success()
+}
+
+#[test]
+fn a_backup_that_is_killed_at_any_step_leaves_nothing_listed_and_nothing_on_the_server() {
+    let dir = TestDir::new();
+    let (server, pitr) = with_tablespace(&dir);
+    server.sql("SELECT pg_create_physical_replication_slot('others', true)");
+    let others = "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'others'";
+    let kept = server.sql(others);
+    let walsenders = || server.sql("SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender'");
+    let forget = || drop(std::fs::remove_dir_all(dir.join("repo/main/0001/backup")));
+    let slow = "--max-rate=1M";
+    type Step<'a> = (&'a str, Vec<&'a str>, Box<dyn Fn() -> bool + 'a>, usize);
+    let steps: Vec<Step<'_>> = vec![
+        (
+            "the server makes its checkpoint",
+            vec!["--checkpoint=spread", "--wal=include"],
+            Box::new(|| walsenders() == "2"),
+            0,
+        ),
+        ("started.json is stored", vec![slow, "--wal=archive"], Box::new(|| stored(&dir, "started.json")), 1),
+        ("a part is stored", vec![slow, "--wal=archive"], Box::new(|| stored(&dir, "/0000000000.zst")), 1),
+        (
+            "a part is stored and WAL is streamed",
+            vec![slow, "--wal=include"],
+            Box::new(|| stored(&dir, "/0000000000.zst") && walsenders() == "2"),
+            1,
+        ),
+        (
+            "all files are stored and WAL is waited for",
+            vec!["--wal=archive"],
+            Box::new(|| stored(&dir, "backup_manifest.zst")),
+            1,
+        ),
+    ];
+    for (step, arguments, reached, unfinished) in steps {
+        forget();
+        if step.contains("checkpoint") {
+            server.sql("INSERT INTO t SELECT generate_series(1, 300000)");
+        }
+        if step.contains("waited") {
+            server.sql("ALTER SYSTEM SET archive_command = 'false'; ");
+            server.sql("SELECT pg_reload_conf()");
+        }
+        let mut child = until(&pitr, &arguments, step, reached);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        // What an operator runs next.
+        let (backups, left) = listed(&pitr);
+        assert_eq!((backups.len(), left.len()), (0, unfinished), "{step}");
+        if unfinished > 0 {
+            assert!(pitr.ok(["info"]).contains("nothing restores from it"), "{step}");
+            assert!(pitr.ok(["repo", "ls", "main/0001/backup"]).contains("started.json"), "{step}");
+        }
+        let refused = pitr.run(["restore", &format!("--to={}", dir.join("nowhere").display())]);
+        refused.expect_code(1);
+        assert!(!dir.join("nowhere").exists());
+        no_traces_but_others(&server);
+        assert_eq!(server.sql(others), kept, "{step}: the WAL that others need was touched");
+    }
+    server.sql("ALTER SYSTEM RESET archive_command");
+    server.sql("SELECT pg_reload_conf()");
+    let backup = take(&pitr, &["--wal=archive"]);
+    verify(&server, &restore_by_hand(&dir.join("repo"), &backup, &dir.join("restored")));
+    assert_eq!(listed(&pitr).0.len(), 1);
+}
+
+fn no_traces_but_others(server: &Server) {
+    no_traces(server);
+    assert_eq!(server.sql("SELECT count(*) FROM pg_replication_slots"), "1");
+}
+
+/// What is said by a backup that ends by itself.
+fn said(child: Child) -> String {
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_walsender_that_is_killed_or_cancelled_or_a_server_that_dies_means_a_clear_error_and_no_backup() {
+    let dir = TestDir::new();
+    let (mut server, pitr) = with_tablespace(&dir);
+    for (function, expected) in [
+        ("pg_terminate_backend", "terminating connection due to administrator command"),
+        ("pg_cancel_backend", "canceling statement due to user request"),
+    ] {
+        for arguments in [["--max-rate=1M", "--wal=archive"], ["--max-rate=1M", "--wal=include"]] {
+            let child = until(&pitr, &arguments, "the stream runs", || stored(&dir, "/0000000000.zst"));
+            let which = "(SELECT pid FROM pg_stat_progress_basebackup)";
+            server.sql(&format!("SELECT {function}(pid) FROM {which} s"));
+            let said = said(child);
+            assert!(said.contains(expected) || said.contains("closed the connection"), "{function}: {said}");
+            assert!(said.contains("hint: was the"), "{said}");
+            assert_eq!(listed(&pitr).0.len(), 0);
+            no_traces(&server);
+            std::fs::remove_dir_all(dir.join("repo/main/0001/backup")).unwrap();
+        }
+    }
+    for mode in [StopMode::Fast, StopMode::Immediate, StopMode::Kill] {
+        let arguments = ["--max-rate=1M", "--wal=include"];
+        let child = until(&pitr, &arguments, "the stream runs", || stored(&dir, "/0000000000.zst"));
+        server.stop(mode);
+        let said = said(child);
+        assert!(said.contains("hint: was the") && said.contains("cannot be resumed"), "{mode:?}: {said}");
+        // Its children notice that the postmaster is gone, but not at once.
+        wait_until("the server can start again", 60, || server.try_start(60).is_ok());
+        assert_eq!(listed(&pitr).0.len(), 0);
+        no_traces(&server);
+        std::fs::remove_dir_all(dir.join("repo/main/0001/backup")).unwrap();
+    }
+    let backup = take(&pitr, &["--wal=include"]);
+    verify(&server, &restore_by_hand(&dir.join("repo"), &backup, &dir.join("restored")));
+}
+
+#[test]
+fn a_full_disk_means_a_clear_error_and_no_backup() {
+    let dir = TestDir::new();
+    let mount = dir.create_dir("small");
+    let server = Server::build(&dir, "primary").start();
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 1500000) i;");
+    let mounted =
+        Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m,mode=0777", "none"]).arg(&mount).status();
+    assert!(mounted.is_ok_and(|s| s.success()), "mounting a tmpfs needs root");
+    let pitr = Pitr::new(&dir).repository(format!("file://{}", mount.display())).connecting_to(&server);
+    let outcomes: Vec<_> =
+        ["--wal=include", "--wal=include"].map(|wal| (pitr.run(["backup", wal]), listed(&pitr).0)).into();
+    assert!(Command::new("umount").arg("-l").arg(&mount).status().unwrap().success());
+    for (failed, backups) in outcomes {
+        failed.expect_code(1);
+        failed.expect_said("No space left");
+        assert_eq!(backups.len(), 0);
+    }
+    no_traces(&server);
+}
+
+/// A way to the server that ends after so many bytes, without a word.
+fn cut_after(server: &Server, bytes: usize) -> u16 {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let (port, to) = (listener.local_addr().unwrap().port(), server.port);
+    std::thread::spawn(move || {
+        let (mut client, _) = listener.accept().unwrap();
+        let mut upstream = std::net::TcpStream::connect(("127.0.0.1", to)).unwrap();
+        let (mut from_client, mut to_server) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        let forward = std::thread::spawn(move || drop(std::io::copy(&mut from_client, &mut to_server)));
+        let (mut left, mut piece) = (bytes, vec![0; 64 << 10]);
+        while left > 0 {
+            let n = upstream.read(&mut piece).unwrap_or(0);
+            if n == 0 || client.write_all(&piece[..n.min(left)]).is_err() {
+                break;
+            }
+            left = left.saturating_sub(n);
+        }
+        for stream in [&client, &upstream] {
+            drop(stream.shutdown(std::net::Shutdown::Both));
+        }
+        drop(forward.join());
+    });
+    port
+}
+
+#[test]
+fn a_connection_that_is_cut_anywhere_means_an_error_and_no_backup() {
+    let dir = TestDir::new();
+    let (server, pitr) = archiving(&dir);
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 400000) i;");
+    let whole = take(&pitr, &["--wal=archive"]);
+    let size = usize::try_from(whole.size).unwrap();
+    // In the login, the start, a file, a part, the manifest (which follows the last byte of the tar).
+    for bytes in [10, 300, 1500, 100_000, size / 2, size - 5000, size + 100_000] {
+        let port = cut_after(&server, bytes);
+        let conninfo = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+        let failed = pitr.run(["backup", "--wal=archive", "--conninfo", &conninfo]);
+        failed.expect_code(1);
+        failed.expect_said("hint: was the server stopped or the network cut?");
+        assert_eq!(listed(&pitr).0, [whole.id.to_string()], "{bytes} of {size}");
+    }
+    no_traces(&server);
+}
+
+#[derive(Debug)]
+struct Silent;
+
+impl Monitor for Silent {}
+
+fn clock() -> Moment {
+    Moment(jiff::Timestamp::now())
+}
+
+/// One backup over this storage, the repository's identity included.
+fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Result<Taken, String> {
+    let text = |e: &dyn std::error::Error| {
+        let mut text = e.to_string();
+        let mut source = e.source();
+        while let Some(cause) = source {
+            text.push_str(&format!(": {cause}"));
+            source = cause.source();
+        }
+        text
+    };
+    let mut source = BackupSource::connect(connection).map_err(|e| text(&e))?;
+    let memory = HostMemory::new(dir.join("memory"));
+    let repository =
+        Repository::open(storage, &memory, Create::RootAndIdentity, clock()).map_err(|e| text(&e))?;
+    let system = SystemIdentity {
+        system_identifier: source.system_id(),
+        segment_size: source.segment_size(),
+        postgres_major: Some(source.major()),
+    };
+    let cluster =
+        repository.cluster_for_writing(&"main".parse().unwrap(), &system, clock()).map_err(|e| text(&e))?;
+    let options = BackupOptions {
+        label: "faulty".to_owned(),
+        annotations: Default::default(),
+        checkpoint: Checkpoint::Fast,
+        max_rate: None,
+        wal_timeout: Duration::from_secs(30),
+        keep_damaged: false,
+        level: -7,
+        threads: 2,
+        host: "test".to_owned(),
+    };
+    let wal = Wal::Include { connection };
+    let clusters = [cluster];
+    take_backup(&mut source, wal, &clusters, &options, &clock, &Silent).map_err(|e: BackupError| text(&e))
+}
+
+/// A small server whose backups go into a directory of their own, and the calls that one backup makes.
+struct Faults {
+    dir: TestDir,
+    server: Server,
+    connection: ConnInfo,
+}
+
+impl Faults {
+    fn new() -> Self {
+        let dir = TestDir::new();
+        dir.create_dir("repo");
+        let server = Server::build(&dir, "primary").initdb("--wal-segsize=1").start();
+        let connection = ConnInfo::resolve(Some(&server.conninfo()), &|_| None).unwrap();
+        // The identity is there from now on, so that every run makes the same calls.
+        over(Arc::new(FsStorage::new(dir.join("repo"))), &connection, &dir).unwrap();
+        Self { dir, server, connection }
+    }
+
+    /// Nothing listed, or what is listed is whole.
+    fn judge(&self, what: &str, result: &Result<Taken, String>) {
+        let repo = self.dir.join("repo");
+        let memory = HostMemory::new(self.dir.join("memory"));
+        let storage = Arc::new(FsStorage::new(&repo));
+        let repository = Repository::open(storage, &memory, Create::Nothing, clock()).unwrap();
+        let cluster = repository.cluster(&"main".parse().unwrap(), None).unwrap();
+        let listed = cluster.backups().unwrap();
+        match result {
+            Ok(taken) => {
+                assert_eq!(listed.len(), 1, "{what}");
+                let data = self.dir.join("restored");
+                verify(&self.server, &restore_by_hand(&repo, &taken.backup, &data));
+                the_wal_is_there(&repo, &taken.backup);
+                std::fs::remove_dir_all(data).unwrap();
+            }
+            Err(error) => assert!(listed.is_empty(), "{what} failed ({error}), and is listed"),
+        }
+        no_traces(&self.server);
+        std::fs::remove_dir_all(repo.join("main/0001/backup")).unwrap_or_default();
+    }
+
+    /// How many calls one backup makes, and how many of them are writes in the middle of an object.
+    fn calls(&self) -> (u64, u64) {
+        drop(std::fs::remove_dir_all(self.dir.join("repo/main/0001/backup")));
+        let storage = Arc::new(FaultyStorage::new(FsStorage::new(self.dir.join("repo"))));
+        let result = over(Arc::clone(&storage) as Arc<dyn Storage>, &self.connection, &self.dir);
+        self.judge("no fault", &result);
+        (storage.total(), storage.count(Call::Write))
+    }
+
+    /// Runs a backup for every call, with the fault at it; how many of them failed.
+    fn every_call(&self, calls: u64, fault: Fault, budget: Option<Duration>) -> u64 {
+        let mut failed = 0;
+        for k in 1..=calls {
+            let faulty = FaultyStorage::new(FsStorage::new(self.dir.join("repo")));
+            faulty.on(None, k, fault);
+            let storage: Arc<dyn Storage> = match budget {
+                Some(budget) => Arc::new(RetryStorage::new(faulty, budget)),
+                None => Arc::new(faulty),
+            };
+            let result = over(storage, &self.connection, &self.dir);
+            failed += u64::from(result.is_err());
+            self.judge(&format!("{fault:?} at call {k}"), &result);
+        }
+        failed
+    }
+}
+
+fn the_wal_is_there(repo: &Path, backup: &pitr::repository::backup_set::format::Backup) {
+    let size = backup.segment_size;
+    let wal = repo.join("main/0001/wal");
+    for number in size.number_of(backup.start_lsn)..=size.number_of(pitr::types::Lsn(backup.stop_lsn.0 - 1)) {
+        let name = pitr::types::SegmentName::from_number(backup.timeline, number, size).to_string();
+        let object = wal.join(&name[..8]).join(&name[8..16]).join(format!("{name}.zst"));
+        assert!(Command::new("zstd").arg("-qt").arg(&object).status().unwrap().success(), "{object:?}");
+    }
+}
+
+#[test]
+fn a_call_that_fails_or_loses_its_answer_never_lists_half_a_backup_for_every_call() {
+    let faults = Faults::new();
+    let (calls, _) = faults.calls();
+    assert!(calls > 20, "{calls} calls");
+    let failed = faults.every_call(calls, Fault::Fail(StorageErrorKind::Permanent), None);
+    assert_eq!(failed, calls, "a permanent failure was overlooked");
+    // A lost answer to the last write is found to be stored.
+    let failed = faults.every_call(calls, Fault::LoseAnswer, None);
+    assert!((calls / 2..calls).contains(&failed), "{failed} of {calls}");
+}
+
+#[test]
+fn what_passes_within_the_budget_costs_no_backup_for_every_call() {
+    let faults = Faults::new();
+    let (calls, writes) = faults.calls();
+    // A write in the middle of an object is not tried again: how much of it arrived is not known.
+    for fault in [Fault::LoseAnswer, Fault::Fail(StorageErrorKind::Transient)] {
+        let failed = faults.every_call(calls, fault, Some(Duration::from_secs(5)));
+        assert_eq!(failed, writes, "{fault:?}: {failed} of {calls} failed");
+    }
+}
+
+#[test]
+fn what_is_read_short_is_never_taken_for_what_is_there() {
+    let faults = Faults::new();
+    let (calls, _) = faults.calls();
+    for length in [0, 7] {
+        faults.every_call(calls, Fault::Truncate(length), None);
+    }
+}
