@@ -12,6 +12,8 @@ mod house_rules;
 mod support;
 
 mod backup;
+mod libpq_conventions;
+mod logins;
 mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;
 mod promise_5_the_last_write_commits;
