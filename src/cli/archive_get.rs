@@ -1,6 +1,7 @@
 //! `pitr archive-get`
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -43,9 +44,20 @@ impl GetArgs {
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
         let options = GetOptions { cluster: settings.cluster.clone(), system: global.system_id };
-        let storages = settings.storages_within(settings.get_retry)?;
-        let memory = settings.memory();
-        match archive_get(storages, &memory, file, &self.destination, &cwd()?, &options, now()) {
+        let (memory, cwd) = (settings.memory(), cwd()?);
+        let within = |budget| {
+            let storages = settings.storages_within(budget)?;
+            anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
+        };
+        // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
+        let found = match settings.repositories.len() {
+            1 => within(settings.get_retry)?,
+            _ => match within(Duration::ZERO)? {
+                Err(e) if e.is_unreachable() => within(settings.get_retry)?,
+                found => found,
+            },
+        };
+        match found {
             Ok(true) => Ok(()),
             Ok(false) => {
                 if global.verbose {

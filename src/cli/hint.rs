@@ -34,7 +34,8 @@ pub(super) fn repository_hint(error: &RepositoryError) -> Option<String> {
         E::SeveralSystems { .. } => "give --system-id; pitr info lists them".to_owned(),
         E::Damaged { .. } => "the object fails its own check: is the store healthy?".to_owned(),
         E::Memory { .. } => {
-            "may this user read and write there? archive.spool (PITR_ARCHIVE_SPOOL) names another place".to_owned()
+            "may this user read and write there? archive.spool (PITR_ARCHIVE_SPOOL) names another place; if the file is damaged, remove it"
+                .to_owned()
         }
         E::Storage(error) => storage_hint(error),
         _ => return None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::data_directory::{ControlFileError, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
-use crate::repository::{Create, HostMemory, Repository, RepositoryError};
+use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::{Storage, StorageErrorKind};
 use crate::types::{Moment, SystemId, WalFileName};
 
@@ -72,10 +72,7 @@ pub fn archive_get(
     options: &GetOptions,
     now: Moment,
 ) -> Result<bool, GetError> {
-    let system = match options.system {
-        Some(system) => Some(system),
-        None => system_of(destination, cwd)?.map(|s| s.system_identifier),
-    };
+    let own = system_of(destination, cwd)?;
     let target = cwd.join(destination);
     // Recovery asks for RECOVERYXLOG, and pg_rewind for what is missing. A file that stands under its own
     // name is the server's: this hook was written into archive_command.
@@ -83,7 +80,7 @@ pub fn archive_get(
     if own_name && target.exists() {
         return Err(GetError::Taken { path: target.display().to_string() });
     }
-    let get = Get { memory, file, target: &target, cluster: &options.cluster, system, now };
+    let get = Get { memory, file, target: &target, own, options, now };
     let mut failure = None;
     for storage in storages {
         match get.ask(storage) {
@@ -104,8 +101,9 @@ struct Get<'a> {
     memory: &'a HostMemory,
     file: WalFileName,
     target: &'a Path,
-    cluster: &'a ClusterName,
-    system: Option<SystemId>,
+    /// The system of the data directory that the destination lies in.
+    own: Option<SystemIdentity>,
+    options: &'a GetOptions,
     now: Moment,
 }
 
@@ -132,7 +130,12 @@ impl Get<'_> {
     fn deliver(&self, storage: Arc<dyn Storage>) -> Result<bool, Stop> {
         use std::io::Write;
         let repository = Repository::open(storage, self.memory, Create::Nothing, self.now)?;
-        let cluster = repository.cluster(self.cluster, self.system)?;
+        let cluster = match (self.own, self.options.system) {
+            (Some(own), asked) if asked.is_none_or(|id| id == own.system_identifier) => {
+                repository.cluster_of(&self.options.cluster, &own)?
+            }
+            (_, asked) => repository.cluster(&self.options.cluster, asked)?,
+        };
         let new = std::cell::RefCell::new(None);
         let found = cluster.fetch(
             self.file,

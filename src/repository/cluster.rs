@@ -91,6 +91,23 @@ impl Repository {
         }
     }
 
+    /// The epoch that is bound to exactly this system. One system may have had several: `pg_resetwal` changes
+    /// the segment size and keeps the identifier, and the names of the one mean nothing in the other.
+    pub fn cluster_of(
+        &self,
+        name: &ClusterName,
+        system: &SystemIdentity,
+    ) -> Result<Cluster<'_>, RepositoryError> {
+        let mut epochs = self.epochs(name)?;
+        if let Some(at) = epochs.iter().rposition(|epoch| epoch.is(system)) {
+            return Ok(epochs.swap_remove(at));
+        }
+        match epochs.pop() {
+            Some(newest) => newest.check(system),
+            None => Err(self.no_cluster(name)?),
+        }
+    }
+
     /// The epoch to write to: the newest, which must be of `system`. A cluster that is not there yet is
     /// made and bound to `system`; two hosts that try at once cannot both create epoch 1.
     pub fn cluster_for_writing(
