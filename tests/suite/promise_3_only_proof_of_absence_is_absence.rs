@@ -1,6 +1,7 @@
-//! Exit 1 is proof; everything else that is not the file is 255.
+//! Promise 3: only proof of absence is absence. Exit 1 is proof; everything else that is not the file is 255, and no server in
+//! recovery opens because of it.
 
-use crate::support::{Pitr, Server, TestDir};
+use crate::support::{Answer, BrokenS3, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until};
 
 #[test]
 fn archive_get_says_absent_only_with_proof() {
@@ -42,4 +43,350 @@ fn archive_get_says_absent_only_with_proof() {
     let push = pitr.run(["archive-push", &format!("pg_wal/{stored}")]);
     push.expect_code(1);
     push.expect_said("is not the repository that this host has used");
+}
+
+/// A server about to recover: it has the WAL of its own copy, and everything later is only in the archives (a directory and a
+/// bucket). Whoever tells it "not there" makes it open without what came later.
+struct Recovery {
+    dir: TestDir,
+    pitr: Pitr,
+    store: S3Server,
+    bucket: String,
+    server: Server,
+    /// A segment in the middle of what it needs.
+    needed: String,
+}
+
+const ROWS: &str = "5000";
+
+impl Recovery {
+    fn new() -> Self {
+        let dir = TestDir::new();
+        dir.create_dir("repo");
+        let store = S3Server::start(S3Kind::Moto);
+        let bucket = store.bucket();
+        // A budget of its own for reading: nobody waits a minute for each broken store here.
+        let pitr = Pitr::new(&dir).env("PITR_ARCHIVE_GET_RETRY", "1");
+        let remote = in_bucket(&pitr, &store, &format!("s3://{bucket}/prod"));
+        let both = format!("{} && {}", pitr.hook("archive-push %p"), remote.hook("archive-push %p"));
+        let mut primary =
+            Server::build(&dir, "primary").initdb("--wal-segsize=1").archive_command(&both).start();
+        primary
+            .sql("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 10) AS v FROM generate_series(1, 1000) n");
+        let server = primary.copy(&dir, "copy");
+        server.append_setting("archive_mode", "off");
+        dir.write(server.file("recovery.signal"), "");
+        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1001, 3000) n");
+        let needed = primary.archive_now();
+        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(3001, 5000) n");
+        primary.archive_now();
+        primary.stop(StopMode::Fast);
+        Self { dir, pitr, store, bucket, server, needed }
+    }
+
+    fn get(&self) -> String {
+        self.pitr.hook("archive-get %f %p")
+    }
+
+    fn with(&self, name: &str, value: &str) -> String {
+        self.pitr.clone().env(name, value).hook("archive-get %f %p")
+    }
+
+    fn url(&self, place: &str) -> String {
+        format!("file://{}", self.dir.join(place).display())
+    }
+
+    fn object(&self) -> std::path::PathBuf {
+        let folder = format!("repo/main/0001/wal/00000001/{}", &self.needed[8..16]);
+        self.dir.join(format!("{folder}/{}.zst", self.needed))
+    }
+
+    /// Starts the server with this `restore_command`, and waits until it has given up; it must not have opened.
+    #[track_caller]
+    fn must_not_open(&mut self, case: &str, command: &str) -> String {
+        let before = self.server.log().len();
+        self.server.append_setting("restore_command", command);
+        self.server.spawn();
+        let opened =
+            |log: &str| log.contains("archive recovery complete") || log.contains("selected new timeline");
+        let mut log = String::new();
+        wait_until(case, 60, || {
+            log = self.server.log()[before..].to_owned();
+            assert!(!opened(&log), "{case}: the server opened\n{log}");
+            self.server.exited().is_some()
+        });
+        log = self.server.log()[before..].to_owned();
+        assert!(!opened(&log), "{case}: the server opened\n{log}");
+        assert!(self.server.file("recovery.signal").exists(), "{case}: recovery is over\n{log}");
+        log
+    }
+
+    /// With what was wrong put right, nothing is lost.
+    #[track_caller]
+    fn recovers(&mut self) {
+        self.server.append_setting("restore_command", &self.get());
+        self.server.start();
+        self.server.wait_for("SELECT pg_is_in_recovery()", "f", 60);
+        assert_eq!(self.server.sql("SELECT count(*) FROM t"), ROWS);
+        self.server.stop(StopMode::Immediate);
+    }
+}
+
+fn in_bucket(pitr: &Pitr, store: &S3Server, url: &str) -> Pitr {
+    let pitr = pitr.clone().repository(url);
+    store.environment().into_iter().fold(pitr, |pitr, (name, value)| pitr.env(name, value))
+}
+
+#[test]
+fn a_server_that_is_told_absent_opens_and_has_lost_what_came_later() {
+    // What all the other tests are about; and the proof that they would see it.
+    let mut recovery = Recovery::new();
+    let lie = format!("case %f in {}) exit 1;; *) {};; esac", recovery.needed, recovery.get());
+    recovery.server.append_setting("restore_command", &lie);
+    recovery.server.start();
+    recovery.server.wait_for("SELECT pg_is_in_recovery()", "f", 60);
+    assert_ne!(recovery.server.sql("SELECT count(*) FROM t"), ROWS);
+    let log = recovery.server.log();
+    assert!(log.contains("archive recovery complete") && log.contains("selected new timeline"), "{log}");
+    assert!(!recovery.server.file("recovery.signal").exists());
+}
+
+#[test]
+fn no_state_of_a_directory_opens_a_server_in_recovery() {
+    let mut recovery = Recovery::new();
+    let get = recovery.get();
+    let repo = recovery.dir.join("repo");
+    let aside = recovery.dir.join("aside");
+    let fresh = recovery.dir.join("fresh-spool").display().to_string();
+
+    let log =
+        recovery.must_not_open("a wrong path", &recovery.with("PITR_REPOSITORY", &recovery.url("gone")));
+    assert!(log.contains("is the disk mounted"), "{log}");
+    let within = recovery.with("PITR_REPOSITORY", &recovery.url("repo/main"));
+    let log = recovery.must_not_open("a path into the repository", &within);
+    assert!(log.contains("no pitr repository"), "{log}");
+
+    std::fs::rename(&repo, &aside).unwrap();
+    recovery.must_not_open("a missing directory", &get);
+    recovery.dir.create_dir("repo");
+    let log = recovery.must_not_open("an unmounted directory, known to this host", &get);
+    assert!(log.contains("is not the repository that this host has used"), "{log}");
+    let log = recovery
+        .must_not_open("an unmounted directory, on a new host", &recovery.with("PITR_ARCHIVE_SPOOL", &fresh));
+    assert!(log.contains("is empty") && log.contains("is the disk mounted"), "{log}");
+    std::fs::remove_dir(&repo).unwrap();
+    std::fs::rename(&aside, &repo).unwrap();
+
+    let mode =
+        |bits| std::fs::set_permissions(&repo, std::os::unix::fs::PermissionsExt::from_mode(bits)).unwrap();
+    mode(0o000);
+    let log = recovery.must_not_open("a directory that may not be read", &get);
+    assert!(log.contains("may this user read"), "{log}");
+    mode(0o750);
+
+    let log = recovery.must_not_open("another cluster's name", &recovery.with("PITR_CLUSTER", "other"));
+    assert!(log.contains("there are: main"), "{log}");
+    for name in ["repository.json", "main/cluster.json", "main/identity/0001.json"] {
+        let path = repo.join(name);
+        let good = std::fs::read(&path).unwrap();
+        std::fs::write(&path, &good[..good.len() / 2]).unwrap();
+        recovery.must_not_open(&format!("half of {name}"), &get);
+        let newer = String::from_utf8(good.clone()).unwrap().replace("\"format\": 1", "\"format\": 99");
+        std::fs::write(&path, newer).unwrap();
+        let log = recovery.must_not_open(&format!("a newer {name}"), &get);
+        assert!(log.contains("has format 99") && log.contains("newer version of pitr"), "{log}");
+        std::fs::remove_file(&path).unwrap();
+        recovery.must_not_open(&format!("no {name}"), &get);
+        std::fs::write(&path, good).unwrap();
+        recovery.dir.account().own(&path);
+    }
+
+    let object = recovery.object();
+    let good = std::fs::read(&object).unwrap();
+    let mut flipped = good.clone();
+    let at = flipped.len() - 100;
+    flipped[at] ^= 1;
+    let absent = recovery.pitr.hook("archive-get --unreachable=absent %f %p");
+    for (case, bytes) in [
+        ("a flipped bit", &flipped[..]),
+        ("a truncated object", &good[..good.len() - 1]),
+        ("an empty object", &[]),
+    ] {
+        std::fs::write(&object, bytes).unwrap();
+        let log = recovery.must_not_open(case, &get);
+        assert!(log.contains(&format!("{}.zst is damaged", recovery.needed)), "{case}: {log}");
+        // Damage is no lost connection, whatever a standby may do without one.
+        recovery.must_not_open(case, &absent);
+    }
+    std::fs::write(&object, good).unwrap();
+    recovery.recovers();
+}
+
+#[test]
+fn no_mistyped_line_opens_a_server_in_recovery() {
+    let mut recovery = Recovery::new();
+    let pitr = recovery.pitr.clone();
+    for arguments in [
+        "archive-get --unreachble=absent %f %p",
+        "archive-get --unreachable=maybe %f %p",
+        "archive-get --bogus %f %p",
+        "archive-get %f",
+        "archive-get %p %f",
+        "archive-get %f %p %r",
+        "archive-get --help %f %p",
+        "--confg /etc/pitr.toml archive-get %f %p",
+        "--cluster backup archve-get %f %p",
+        "archive-gett %f %p",
+        "archive_get %f %p",
+        "archive-push %p",
+        "archive-push %f",
+        "restore %f %p",
+        "info %f %p",
+        "",
+    ] {
+        recovery.must_not_open(&format!("pitr {arguments}"), &pitr.hook(arguments));
+    }
+    let unconfigured = pitr.clone().without("PITR_REPOSITORY");
+    let unknown = recovery.dir.write("unknown.toml", "[archive]\nspol = \"/x\"\n");
+    let broken = recovery.dir.write("broken.toml", "[[repository]\n");
+    for (case, pitr) in [
+        ("no configuration", unconfigured.clone()),
+        ("a missing configuration file", unconfigured.clone().env("PITR_CONFIG", "/nonexistent.toml")),
+        ("an unknown key", unconfigured.clone().env("PITR_CONFIG", unknown.display().to_string())),
+        ("a broken configuration", unconfigured.env("PITR_CONFIG", broken.display().to_string())),
+        ("a mistyped URL", pitr.clone().repository("fil:///var/lib/pitr")),
+        ("a mistyped cluster", pitr.clone().env("PITR_CLUSTER", "no/name")),
+    ] {
+        recovery.must_not_open(case, &pitr.hook("archive-get %f %p"));
+    }
+    recovery.must_not_open("no binary", "/nonexistent/pitr archive-get %f %p");
+    recovery.recovers();
+}
+
+#[test]
+fn no_answer_of_a_bucket_opens_a_server_in_recovery() {
+    let mut recovery = Recovery::new();
+    let ceph = S3Server::start(S3Kind::Ceph);
+    let good = format!("s3://{}/prod", recovery.bucket);
+    let at = |recovery: &Recovery, store: &S3Server, url: &str| in_bucket(&recovery.pitr, store, url);
+    let get = |pitr: &Pitr| pitr.hook("archive-get %f %p");
+
+    let moto = at(&recovery, &recovery.store, &good);
+    let nobody = moto.clone().env("PITR_REPOSITORY_ENDPOINT", "http://127.0.0.1:1");
+    let log = recovery.must_not_open("a store that cannot be reached", &get(&nobody));
+    assert!(log.contains("trying again"), "{log}");
+    let prefix = at(&recovery, &recovery.store, &format!("s3://{}/porduction", recovery.bucket));
+    let log = recovery.must_not_open("a wrong prefix", &get(&prefix));
+    assert!(log.contains("is empty"), "{log}");
+    for store in [&recovery.store, &ceph] {
+        let missing = at(&recovery, store, "s3://no-such-bucket-here/prod").hook("archive-get %f %p");
+        let before = recovery.server.log().len();
+        recovery.server.append_setting("restore_command", &missing);
+        recovery.server.spawn();
+        wait_until("a missing bucket", 60, || recovery.server.exited().is_some());
+        let log = recovery.server.log()[before..].to_owned();
+        assert!(
+            !log.contains("archive recovery complete") && log.contains("the bucket's name right"),
+            "{log}"
+        );
+    }
+    for (name, value) in [("AWS_SECRET_ACCESS_KEY", "wrong"), ("AWS_ACCESS_KEY_ID", "nobody")] {
+        let login = at(&recovery, &ceph, &format!("s3://{}/prod", ceph.bucket())).env(name, value);
+        let log = recovery.must_not_open(&format!("a refused login: {name}"), &get(&login));
+        assert!(log.contains("are the credentials right"), "{log}");
+    }
+    // Without the permission to list, S3 answers 403 for a key that is not there: the first is the next timeline's history,
+    // and a "no" to that would already be an answer.
+    let real = recovery.store.endpoint.clone();
+    let forbidden = BrokenS3::start(Some(&real), |first, _| {
+        if first.contains("00000002.history") { Answer::Error(403, "AccessDenied") } else { Answer::PassOn }
+    });
+    let log = recovery.must_not_open(
+        "403 for a missing key",
+        &get(&moto.clone().env("PITR_REPOSITORY_ENDPOINT", &forbidden.endpoint)),
+    );
+    assert!(log.contains("00000002.history"), "{log}");
+    // In the middle of recovery, when everything has been well so far.
+    let needed = recovery.needed.clone();
+    for (case, answer) in [
+        ("403", Answer::Error(403, "AccessDenied")),
+        ("404 of a bucket", Answer::Error(404, "NoSuchBucket")),
+        ("404 of a proxy", Answer::Bare(404)),
+        ("500", Answer::Error(500, "InternalError")),
+        ("an end within the body", Answer::TruncatedBody),
+    ] {
+        let needed = needed.clone();
+        let broken = BrokenS3::start(Some(&real), move |first, _| {
+            if first.contains(&needed) { answer.clone() } else { Answer::PassOn }
+        });
+        let pitr = moto.clone().env("PITR_REPOSITORY_ENDPOINT", &broken.endpoint);
+        recovery.must_not_open(&format!("{case} for a needed segment"), &get(&pitr));
+    }
+    recovery.pitr = moto;
+    recovery.recovers();
+}
+
+#[test]
+fn no_death_of_the_hook_opens_a_server_in_recovery() {
+    let mut recovery = Recovery::new();
+    let get = recovery.get();
+    for (call, signal, when) in [
+        ("execve", "KILL", 1),
+        ("openat", "KILL", 5),
+        ("write", "KILL", 1),
+        ("write", "TERM", 1),
+        ("write", "ABRT", 1),
+        ("renameat", "KILL", 1),
+        ("renameat", "HUP", 1),
+    ] {
+        let traced = format!(
+            "strace -f -o /dev/null -e trace={call} -e inject={call}:signal={signal}:when={when} env "
+        );
+        recovery.must_not_open(&format!("SIG{signal} at {call} {when}"), &format!("{traced}{get}"));
+    }
+    // The memory that is missing here would be taken by something else elsewhere.
+    recovery.must_not_open("no memory", &format!("ulimit -v 12000; {get}"));
+    recovery.recovers();
+}
+
+#[test]
+fn a_standby_that_may_take_unreachable_for_absent_goes_on_with_streaming() {
+    let dir = TestDir::new();
+    let pitr = Pitr::new(&dir).repository("s3://bucket/prod").env("PITR_ARCHIVE_GET_RETRY", "1");
+    let variables = [
+        ("PITR_REPOSITORY_ENDPOINT", "http://127.0.0.1:1"),
+        ("AWS_ACCESS_KEY_ID", "key"),
+        ("AWS_SECRET_ACCESS_KEY", "secret"),
+        ("AWS_REGION", "us-east-1"),
+    ];
+    let pitr = variables.into_iter().fold(pitr, |pitr, (name, value)| pitr.env(name, value));
+    let outcome = pitr.run(["archive-get", "--unreachable=absent", "000000010000000000000001", "out"]);
+    outcome.expect_code(1);
+    outcome.expect_said("trying again");
+    outcome.expect_said("counted as absent");
+    pitr.run(["archive-get", "000000010000000000000001", "out"]).expect_code(255);
+    // No budget: asked once.
+    let once = pitr.clone().env("PITR_ARCHIVE_GET_RETRY", "0");
+    let outcome = once.run(["archive-get", "--unreachable=absent", "000000010000000000000001", "out"]);
+    outcome.expect_code(1);
+    assert!(!outcome.stderr.contains("trying again"), "{}", outcome.stderr);
+    // What can be asked and is wrong is not unreachable.
+    dir.create_dir("empty");
+    let empty = pitr.clone().repository(format!("file://{}", dir.join("empty").display()));
+    empty.run(["archive-get", "--unreachable=absent", "000000010000000000000001", "out"]).expect_code(255);
+
+    let primary = Server::build(&dir, "primary").initdb("--wal-segsize=1").start();
+    primary.sql("CREATE TABLE t AS SELECT generate_series(1, 1000) AS n");
+    let mut standby = primary.standby(&dir, "standby");
+    standby.append_setting("restore_command", &once.hook("archive-get --unreachable=absent %f %p"));
+    standby.start();
+    primary.sql("INSERT INTO t SELECT generate_series(1, 500)");
+    primary.wait_for_replay(&standby);
+    assert_eq!(standby.sql("SELECT count(*) FROM t"), "1500");
+    assert_eq!(standby.sql("SELECT status FROM pg_stat_wal_receiver"), "streaming");
+    standby.stop(StopMode::Fast);
+    // The default stops it: nobody said that it can stream.
+    standby.append_setting("restore_command", &once.hook("archive-get %f %p"));
+    assert!(standby.try_start(30).is_err());
+    assert!(standby.file("standby.signal").exists());
 }

@@ -7,6 +7,7 @@
 
 mod account;
 mod broken_s3;
+pub(crate) mod finished;
 mod installation;
 mod lack;
 mod pitr;
@@ -18,6 +19,7 @@ pub(crate) mod wal_bytes;
 
 pub(crate) use account::Account;
 pub(crate) use broken_s3::{Answer, BrokenS3};
+pub(crate) use finished::Finished;
 pub(crate) use installation::{Installation, all_majors, distribution_major};
 pub(crate) use lack::{lacking, program};
 pub(crate) use pitr::{Outcome, Pitr};

@@ -84,6 +84,18 @@ impl Pitr {
         command
     }
 
+    /// The command as the child of a program such as `strace` or `prlimit`.
+    pub(crate) fn command_under<S: AsRef<std::ffi::OsStr>>(
+        &self,
+        program: &str,
+        options: &[String],
+        arguments: impl IntoIterator<Item = S>,
+    ) -> Command {
+        let mut command = self.account.command(program);
+        command.args(options).arg(&self.binary).args(arguments).envs(&self.env).current_dir(&self.cwd);
+        command
+    }
+
     /// Runs it to its end.
     pub(crate) fn run<S: AsRef<std::ffi::OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Outcome {
         let output = self.command(arguments).output().unwrap();

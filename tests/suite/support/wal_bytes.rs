@@ -61,6 +61,38 @@ pub(crate) fn damaged(name: &str, bytes: &[u8], from: usize) -> Vec<u8> {
     other
 }
 
+/// A segment whose first page is its own and holds no record, and whose others are of the file's earlier life, with bytes that do
+/// not compress: whole, undamaged, and as large as wanted.
+pub(crate) fn segment_of_old_pages(name: &str, size: u64, seed: u64) -> Vec<u8> {
+    let segment: SegmentName = name.parse().unwrap();
+    let start = segment.start(SegmentSize::new(size).unwrap()).unwrap().0;
+    let mut random = seed;
+    let mut bytes = vec![0; usize::try_from(size).unwrap()];
+    for (number, page) in bytes.chunks_exact_mut(PAGE).enumerate() {
+        let offset = (number * PAGE) as u64;
+        let address = if number == 0 { start } else { start - size + offset };
+        if number > 0 {
+            for word in page.chunks_exact_mut(8) {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                word.copy_from_slice(&random.to_le_bytes());
+            }
+        }
+        page[..2].copy_from_slice(&0xD110_u16.to_le_bytes());
+        page[2..4].copy_from_slice(&u16::to_le_bytes(if number == 0 { 2 } else { 0 }));
+        page[4..8].copy_from_slice(&segment.timeline.0.to_le_bytes());
+        page[8..16].copy_from_slice(&address.to_le_bytes());
+        page[16..24].fill(0);
+    }
+    bytes[24..32].copy_from_slice(&7_000_000_000_000_000_001_u64.to_le_bytes());
+    bytes[32..36].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
+    bytes[36..40].copy_from_slice(&8192_u32.to_le_bytes());
+    let found = scan(name, &bytes);
+    assert!(found.problem.is_none() && found.damage.is_none(), "{found:?}");
+    bytes
+}
+
 fn u32_at(bytes: &[u8], at: usize) -> usize {
     usize::try_from(u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())).unwrap()
 }
