@@ -169,6 +169,45 @@ fn a_walsender_that_is_killed_or_cancelled_or_a_server_that_dies_means_a_clear_e
 }
 
 #[test]
+fn a_standby_that_is_promoted_meanwhile_means_a_clear_error_and_no_backup() {
+    let dir = TestDir::new();
+    let (primary, pitr) = archiving(&dir);
+    let mut standby = primary.standby(&dir, "standby");
+    standby.start();
+    primary.wait_for_replay(&standby);
+    let pitr = pitr.connecting_to(&standby);
+    let child =
+        until(&pitr, &["--max-rate=4M", "--wal=include"], "the stream runs", || stored(&dir, "started.json"));
+    standby.promote();
+    let said = said(child);
+    assert!(said.contains("the standby was promoted during online backup"), "{said}");
+    assert_eq!(listed(&pitr).0.len(), 0);
+    no_traces(&standby);
+    let backup = take(&pitr, &["--wal=include"]);
+    assert_eq!(backup.stop_timeline.0, 2);
+    verify(&standby, &restore_by_hand(&dir.join("repo"), &backup, &dir.join("restored")));
+}
+
+#[test]
+fn two_backups_at_once_are_two_backups() {
+    let dir = TestDir::new();
+    let (server, pitr) = archiving(&dir);
+    let children: Vec<_> = (0..3)
+        .map(|_| {
+            let mut command = pitr.command(["backup", "--wal=include"]);
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        })
+        .collect();
+    for child in children {
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let (backups, unfinished) = listed(&pitr);
+    assert_eq!((backups.len(), unfinished.len()), (3, 0));
+    no_traces(&server);
+}
+
+#[test]
 fn a_full_disk_means_a_clear_error_and_no_backup() {
     let dir = TestDir::new();
     let mount = dir.create_dir("small");

@@ -43,7 +43,7 @@ fn server(error: &PostgresError) -> Option<&'static str> {
             "28P01" => {
                 "is the password right? in a passfile the database of a replication connection is called \"replication\""
             }
-            "55000" => "is wal_level at least \"replica\"?",
+            "55000" => "are wal_level at least \"replica\" and max_replication_slots above 0?",
             "57014" | "57P01" | "57P02" => {
                 "was the backup cancelled or the server stopped? a backup cannot be resumed: start it again"
             }

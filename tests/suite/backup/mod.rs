@@ -1,6 +1,7 @@
 //! Base backups through the binary, from real servers: what is stored is the cluster, and the WAL that it needs is there.
 
 mod every_major;
+mod memory;
 mod options;
 mod refused;
 mod wal;

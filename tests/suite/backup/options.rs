@@ -1,6 +1,5 @@
 //! What an operator may choose, and what is said while it runs.
 
-use std::io::Read;
 use std::process::Stdio;
 use std::time::Instant;
 
@@ -162,36 +161,4 @@ fn every_repository_gets_the_backup_and_one_that_cannot_is_said() {
     let only_one = Pitr::new(&dir);
     assert_eq!(listed(&only_one), (listed(&only_one).0, vec![]));
     assert_eq!(listed(&only_one).0.len(), 3);
-}
-
-#[test]
-fn memory_is_a_constant_also_with_a_big_file() {
-    let dir = TestDir::new();
-    dir.create_dir("repo");
-    let server = Server::build(&dir, "primary").set("max_wal_size", "4GB").start();
-    // One file of 400 MB that hardly compresses.
-    server.sql("CREATE TABLE t AS SELECT decode(md5(i::text) || md5((i * 7)::text), 'hex') b FROM generate_series(1, 100000) i;");
-    for _ in 0..6 {
-        server.sql("INSERT INTO t SELECT b || decode(md5(b), 'hex') FROM t LIMIT 1500000");
-    }
-    let mut child = Pitr::new(&dir)
-        .connecting_to(&server)
-        .command(["backup", "--wal=include"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut peak = 0;
-    while child.try_wait().unwrap().is_none() {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
-        let now = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
-        peak = peak.max(now >> 10);
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
-    let mut said = String::new();
-    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
-    assert!(said.contains("is complete"), "{said}");
-    eprintln!("peak: {peak} MiB; {said}");
-    assert!(peak > 0 && peak < 100, "{peak} MiB");
 }

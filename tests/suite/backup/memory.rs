@@ -1,0 +1,77 @@
+//! A backup's memory is a constant, whatever the size of the database or of a single file.
+
+use std::io::Read;
+use std::path::Path;
+use std::process::Stdio;
+
+use pitr::repository::backup_set::format::Backup;
+use pitr::storage::{S3Storage, Storage};
+
+use super::{restore_by_hand, verify};
+use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir};
+
+/// Takes a backup and looks at its process: the greatest memory in MiB.
+fn measured(pitr: &Pitr) -> (u64, Backup) {
+    let mut child = pitr
+        .command(["backup", "--wal=include", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut peak = 0;
+    while child.try_wait().unwrap().is_none() {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
+        let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+        let now = line.and_then(|l| l.split_whitespace().next()?.parse::<u64>().ok()).unwrap_or(0);
+        peak = peak.max(now >> 10);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let mut said = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    (peak, serde_json::from_str(&said).unwrap())
+}
+
+/// Everything of a bucket as files, for tools that know nothing of buckets.
+fn download(storage: &S3Storage, to: &Path) {
+    let mut names = Vec::new();
+    storage.list("", None, &mut |object| names.push(object.name)).unwrap();
+    for name in names {
+        let path = to.join(&name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, storage.read(&name).unwrap().unwrap()).unwrap();
+    }
+}
+
+#[test]
+fn a_big_file_takes_no_more_memory_into_a_directory_or_a_bucket() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let server =
+        Server::build(&dir, "primary").set("max_wal_size", "4GB").set("wal_level", "replica").start();
+    // One file that hardly compresses, so that many parts are filled.
+    server.sql(
+        "CREATE UNLOGGED TABLE u AS SELECT decode(md5(i::text) || md5((i * 7)::text), 'hex') b FROM generate_series(1, 150000) i;
+         CREATE TABLE t AS SELECT (SELECT string_agg(b, '') FROM (SELECT b FROM u OFFSET n * 30 LIMIT 30) x) b FROM generate_series(0, 999) n;",
+    );
+    for _ in 0..8 {
+        server.sql("INSERT INTO t SELECT sha256(b) || substr(b, 200) || sha512(b) FROM t");
+    }
+    server.sql("DROP TABLE u; CHECKPOINT;");
+    let (peak, backup) = measured(&Pitr::new(&dir).connecting_to(&server));
+    eprintln!("file://: {peak} MiB for {} MiB in {} parts", backup.size >> 20, backup.archives[0].parts);
+    assert!(backup.size > 100 << 20 && backup.archives[0].parts >= 3, "{:?}", backup.archives);
+    assert!(peak > 0 && peak < 100, "{peak} MiB");
+
+    let store = S3Server::start(S3Kind::Ceph);
+    let bucket = store.bucket();
+    let mut pitr = Pitr::new(&dir).repository(format!("s3://{bucket}/some/prefix")).connecting_to(&server);
+    for (name, value) in store.environment() {
+        pitr = pitr.env(name, value);
+    }
+    let (peak, backup) = measured(&pitr);
+    eprintln!("s3://: {peak} MiB for {} MiB in {} parts", backup.size >> 20, backup.archives[0].parts);
+    assert!(peak > 0 && peak < 150, "{peak} MiB");
+    let mirror = dir.join("mirror");
+    download(&S3Storage::new(store.options(&bucket, "some/prefix")), &mirror);
+    verify(&server, &restore_by_hand(&mirror, &backup, &dir.join("restored")));
+}
