@@ -67,6 +67,9 @@ pub enum UrlError {
         "credentials do not belong into a repository's URL: use a profile or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
     )]
     Credentials,
+    /// An endpoint without its scheme, or with more than an address.
+    #[error("the endpoint is http(s)://host[:port], not {0:?}")]
+    Endpoint(String),
     /// `?region=…`.
     #[error("a repository's URL has no parameters: endpoint and region are settings of their own")]
     Parameters,
@@ -79,6 +82,9 @@ pub fn open(url: &str, options: &Options) -> Result<Box<dyn Storage>, UrlError> 
     }
     if let Some(rest) = url.strip_prefix("s3://") {
         let (bucket, prefix) = bucket_and_prefix(rest)?;
+        if let Some(endpoint) = &options.endpoint {
+            check_endpoint(endpoint)?;
+        }
         let storage = S3Storage::new(S3Options {
             endpoint: options.endpoint.clone(),
             region: options.region.clone(),
@@ -140,6 +146,17 @@ fn bucket_and_prefix(rest: &str) -> Result<(&str, &str), UrlError> {
     Ok((bucket, prefix))
 }
 
+fn check_endpoint(endpoint: &str) -> Result<(), UrlError> {
+    if endpoint.contains('@') {
+        return Err(UrlError::Credentials);
+    }
+    let address = endpoint.strip_prefix("https://").or_else(|| endpoint.strip_prefix("http://"));
+    match address.map(|address| address.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains(['?', '#', ' ']) => Ok(()),
+        _ => Err(UrlError::Endpoint(endpoint.to_owned())),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +187,21 @@ mod tests {
         assert!(matches!(refused("s3:///prefix"), UrlError::BadBucket(_)));
         assert!(matches!(refused("s3://bucket//a"), UrlError::BadPrefix(_)));
         assert_eq!(refused("s3://bucket?region=x"), UrlError::Parameters);
+    }
+
+    #[test]
+    fn an_endpoint_is_a_whole_address() {
+        let with = |endpoint: &str| {
+            let options = Options { endpoint: Some(endpoint.to_owned()), ..Options::default() };
+            open("s3://bucket", &options).map(drop)
+        };
+        for right in ["https://s3.example.org", "http://127.0.0.1:9000/", "https://gateway/path"] {
+            assert_eq!(with(right), Ok(()), "{right}");
+        }
+        for wrong in ["localhost:9000", "s3.example.org", "https://", "ftp://x", "http://host?x=1"] {
+            assert_eq!(with(wrong), Err(UrlError::Endpoint(wrong.to_owned())));
+        }
+        assert_eq!(with("https://me:hunter2@host"), Err(UrlError::Credentials));
     }
 
     #[test]

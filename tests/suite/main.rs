@@ -25,6 +25,7 @@ mod promise_8_no_hostage;
 mod promise_9_no_stranger_writes_and_none_is_written_to;
 mod replication;
 mod round_trip;
+mod s3_through_the_binary;
 mod samples;
 mod segments_of_every_size;
 mod storage_conformance;

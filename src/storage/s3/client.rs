@@ -57,6 +57,7 @@ impl Connection {
         wait_for(&handle, async move {
             tokio::time::timeout(limit, request).await.unwrap_or_else(|_| Err(Failure::silent(limit)))
         })
+        .map_err(|failure| failure.with_place(options))
     }
 
     fn open(&self, options: &S3Options) -> Result<(aws_sdk_s3::Client, tokio::runtime::Handle), Failure> {
@@ -106,8 +107,14 @@ async fn connect(options: &S3Options) -> Result<aws_sdk_s3::Client, Failure> {
         Some(region) => loader = loader.region(Region::new(region.clone())),
         // Servers that are not AWS take any region; asking the instance's metadata would cost seconds.
         None if options.endpoint.is_some() => {
+            let mut profile = aws_config::profile::region::Builder::default();
+            if let Some(name) = &options.profile {
+                profile = profile.profile_name(name);
+            }
             let known = aws_config::environment::EnvironmentVariableRegionProvider::new();
-            let chain = aws_config::meta::region::RegionProviderChain::first_try(known).or_else("us-east-1");
+            let chain = aws_config::meta::region::RegionProviderChain::first_try(known)
+                .or_else(profile.build())
+                .or_else("us-east-1");
             loader = loader.region(chain);
         }
         None => {}

@@ -3,11 +3,10 @@
 use std::error::Error as StdError;
 use std::time::Duration;
 
-use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::config::http::HttpResponse;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 
-use super::Kind;
+use super::{Kind, S3Options, credentials};
 use crate::storage::StorageError;
 
 type Cause = Box<dyn StdError + Send + Sync>;
@@ -20,13 +19,15 @@ pub(super) struct Failure {
     status: u16,
     code: String,
     text: String,
+    /// It is about the login, before any request.
+    login: bool,
     #[source]
     cause: Option<Cause>,
 }
 
 impl Failure {
     fn new(kind: Kind, text: impl Into<String>, cause: Option<Cause>) -> Self {
-        Self { kind, status: 0, code: String::new(), text: text.into(), cause }
+        Self { kind, status: 0, code: String::new(), text: text.into(), login: false, cause }
     }
 
     pub(super) fn permanent(text: impl Into<String>) -> Self {
@@ -43,6 +44,19 @@ impl Failure {
 
     pub(super) fn integrity(text: impl Into<String>) -> Self {
         Self::new(Kind::Integrity, text, None)
+    }
+
+    /// No request was sent: there is nobody to send it as.
+    pub(super) fn of_login(kind: Kind, text: String) -> Self {
+        Self { login: true, ..Self::new(kind, text, None) }
+    }
+
+    /// Adds where a login was looked for, to a failure that is about one.
+    pub(super) fn with_place(mut self, options: &S3Options) -> Self {
+        if self.login {
+            self.text.push_str(&credentials::place(options));
+        }
+        self
     }
 
     pub(super) fn silent(limit: Duration) -> Self {
@@ -71,7 +85,7 @@ impl Failure {
     where
         E: StdError + ProvideErrorMetadata + Send + Sync + 'static,
     {
-        if let Some(failure) = credentials(&error) {
+        if let Some(failure) = credentials::failure(&error) {
             return failure;
         }
         match &error {
@@ -89,14 +103,14 @@ impl Failure {
                 let message = service.err().message().unwrap_or_default();
                 let region = service.raw().headers().get("x-amz-bucket-region");
                 let text = describe(status, &code, message, region);
-                Self { kind: kind_of(status, &code), status, code, text, cause: None }
+                Self { kind: kind_of(status, &code), status, code, text, login: false, cause: None }
             }
             SdkError::ResponseError(response) => {
                 let status = response.raw().status().as_u16();
                 // Truncated or mangled on the way; as a 4xx it is at least an answer.
                 let kind = if (300..500).contains(&status) { kind_of(status, "") } else { Kind::Transient };
                 let text = format!("the answer (HTTP {status}) cannot be understood: {}", chain(&error));
-                Self { kind, status, code: String::new(), text, cause: None }
+                Self { kind, status, code: String::new(), text, login: false, cause: None }
             }
             _ => Self::permanent(chain(&error)),
         }
@@ -144,26 +158,8 @@ fn kind_of(status: u16, code: &str) -> Kind {
     }
 }
 
-/// Credentials are fetched inside the first request, and their failure looks like a broken connection.
-fn credentials(error: &(dyn StdError + 'static)) -> Option<Failure> {
-    let found = std::iter::successors(Some(error), |&e| e.source())
-        .find_map(|e| e.downcast_ref::<CredentialsError>())?;
-    let (kind, text) = match found {
-        CredentialsError::CredentialsNotLoaded(_) => (
-            Kind::Denied,
-            "no credentials: set a profile, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a role",
-        ),
-        CredentialsError::ProviderTimedOut(_) | CredentialsError::ProviderError(_) => {
-            (Kind::Transient, "credentials cannot be fetched")
-        }
-        _ => (Kind::Denied, "credentials cannot be loaded"),
-    };
-    let text = format!("{text} ({})", chain(found));
-    Some(Failure::new(kind, text, None))
-}
-
 /// The texts of an SDK error's levels, without those that repeat the one above.
-fn chain(error: &dyn StdError) -> String {
+pub(super) fn chain(error: &dyn StdError) -> String {
     let mut texts = vec![error.to_string()];
     let mut source = error.source();
     while let Some(level) = source {

@@ -9,6 +9,7 @@
 //! [`RetryStorage`](super::RetryStorage).
 
 mod client;
+mod credentials;
 mod error;
 mod list;
 mod put;

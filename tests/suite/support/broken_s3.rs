@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// What to do with one request.
 #[derive(Debug, Clone)]
@@ -12,6 +12,8 @@ pub(crate) enum Answer {
     Error(u16, &'static str),
     /// This status with no body at all.
     Bare(u16),
+    /// This status, these further header lines (each ended by `\r\n`) and this body.
+    Full(u16, &'static str, String),
     /// Announces so many bytes, sends a few, and closes.
     TruncatedBody,
     /// Nothing, for as long as the client waits.
@@ -28,6 +30,7 @@ pub(crate) enum Answer {
 pub(crate) struct BrokenS3 {
     pub(crate) endpoint: String,
     pub(crate) requests: Arc<AtomicUsize>,
+    heads: Arc<Mutex<Vec<String>>>,
 }
 
 impl BrokenS3 {
@@ -40,15 +43,26 @@ impl BrokenS3 {
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let upstream = upstream.map(|u| u.trim_start_matches("http://").to_owned());
         let requests = Arc::new(AtomicUsize::new(0));
-        let (counter, decide) = (Arc::clone(&requests), Arc::new(decide));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (counter, seen, decide) = (Arc::clone(&requests), Arc::clone(&heads), Arc::new(decide));
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (upstream, counter, decide) =
-                    (upstream.clone(), Arc::clone(&counter), Arc::clone(&decide));
-                std::thread::spawn(move || serve(client, upstream.as_deref(), &counter, &*decide));
+                let (upstream, counter, seen, decide) =
+                    (upstream.clone(), Arc::clone(&counter), Arc::clone(&seen), Arc::clone(&decide));
+                std::thread::spawn(move || serve(client, upstream.as_deref(), &counter, &seen, &*decide));
             }
         });
-        Self { endpoint, requests }
+        Self { endpoint, requests, heads }
+    }
+
+    /// How many requests came since the last call.
+    pub(crate) fn count(&self) -> usize {
+        self.requests.swap(0, Ordering::SeqCst)
+    }
+
+    /// The first lines and headers of all requests so far.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
     }
 }
 
@@ -56,12 +70,14 @@ fn serve(
     mut client: TcpStream,
     upstream: Option<&str>,
     counter: &AtomicUsize,
+    seen: &Mutex<Vec<String>>,
     decide: &dyn Fn(&str, usize) -> Answer,
 ) {
     // One request to a connection: every answer closes it.
     let Some((head, body)) = request(&mut client) else { return };
     let first = head.lines().next().unwrap_or_default().to_owned();
     let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+    seen.lock().unwrap().push(head.clone());
     let pass_on = |head: &str| {
         let mut server = TcpStream::connect(upstream.expect("a server to pass on to")).unwrap();
         server.write_all(head.as_bytes()).unwrap();
@@ -85,6 +101,11 @@ fn serve(
         Answer::Bare(status) => {
             format!("HTTP/1.1 {status} X\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").into_bytes()
         }
+        Answer::Full(status, headers, body) => format!(
+            "HTTP/1.1 {status} X\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n{body}",
+            body.len()
+        )
+        .into_bytes(),
         Answer::TruncatedBody => {
             b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\netag: \"x\"\r\nconnection: close\r\n\r\nonly this"
                 .to_vec()
