@@ -131,14 +131,21 @@ fn another_system_and_a_standby_are_told_apart() {
 fn what_arrives_damaged_is_a_problem() {
     let dir = TestDir::new();
     let root = dir.create_dir("repo");
+    let elsewhere = dir.create_dir("elsewhere");
     let pitr = Pitr::new(&dir);
-    // A store that alters what it keeps: four bytes of each segment, just stored.
+    let server = Server::build(&dir, "primary").archive_command(&pitr.hook("archive-push %p")).start();
+    server.archive_now();
+    // A way on which bytes are altered: four of each segment, before the segment shows up in the repository.
     let spoil = format!(
-        "{} && f=$(find {} -name %f.zst) && dd if=/dev/zero of=$f bs=1 count=4 seek=2000 conv=notrunc status=none",
-        pitr.hook("archive-push %p"),
+        "{} && f=$(find {} -name %f.zst) && dd if=/dev/zero of=$f bs=1 count=4 seek=2000 conv=notrunc status=none \
+         && mv $f {}/main/0001/wal/00000001/00000000/",
+        pitr.clone().repository(format!("file://{}", elsewhere.display())).hook("archive-push %p"),
+        elsewhere.display(),
         root.display()
     );
-    let server = Server::build(&dir, "primary").archive_command(&spoil).start();
+    server.sql(&format!("ALTER SYSTEM SET archive_command = '{}'", spoil.replace('\'', "''")));
+    server.sql("SELECT pg_reload_conf()");
+    server.wait_for("SELECT current_setting('archive_command') LIKE '%elsewhere%'", "t", 10);
     server.sql("CREATE TABLE t AS SELECT random() FROM generate_series(1, 10000)");
     let checked = Checked::run(&pitr.connecting_to(&server));
     checked.expect(SEGMENT, "is damaged");
