@@ -19,7 +19,7 @@ mod timeline_history;
 pub use page::{LongHeader, Magic};
 pub(crate) use record::moment_from_unix_seconds;
 pub use scan::{
-    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, RestorePoint, SegmentScan, SegmentScanner,
-    TimelineChange, Transaction,
+    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, Found, HeaderProblem, RestorePoint, SegmentScan,
+    SegmentScanner, Sought, TimelineChange, Transaction,
 };
 pub use timeline_history::{HistoryProblem, TimelineHistory, TimelineSwitch};

@@ -7,11 +7,16 @@ use crate::repository::{Cluster, RepositoryError};
 use crate::types::BackupId;
 
 impl Cluster<'_> {
+    /// The names under which backups were begun, oldest first: not all of them exist.
+    pub fn backup_ids(&self) -> Result<Vec<BackupId>, RepositoryError> {
+        let folders = self.storage().list_folders(&self.layout().backups())?;
+        Ok(folders.iter().filter_map(|folder| folder.parse().ok()).collect())
+    }
+
     /// The backups that exist, oldest first: those whose last write is there.
     pub fn backups(&self) -> Result<Vec<Backup>, RepositoryError> {
         let mut backups = Vec::new();
-        for folder in self.storage().list_folders(&self.layout().backups())? {
-            let Ok(id) = folder.parse::<BackupId>() else { continue };
+        for id in self.backup_ids()? {
             if let Some(backup) = self.backup(&id)? {
                 backups.push(backup);
             }

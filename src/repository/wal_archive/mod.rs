@@ -12,7 +12,7 @@ use std::ops::ControlFlow;
 
 use super::layout::WalObjectName;
 use super::{Cluster, RepositoryError};
-use crate::types::{SegmentName, TimelineId, WalFileName};
+use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
 
 impl Cluster<'_> {
     /// Every stored copy of a file, first copy first. Empty is proof of absence: the root answered.
@@ -64,6 +64,51 @@ impl Cluster<'_> {
     pub fn timelines(&self) -> Result<Vec<TimelineId>, RepositoryError> {
         let folders = self.storage().list_folders(&self.layout().wal())?;
         Ok(folders.iter().filter_map(|f| u32::from_str_radix(f, 16).ok()).map(TimelineId).collect())
+    }
+
+    /// What the best copy of a file says of itself, by the rule of [`fetch`](Self::fetch); `None` is proof of
+    /// absence. A file of which no copy can be read is an error. Frames are not looked at.
+    pub fn wal_summary(&self, file: WalFileName) -> Result<Option<WalSummary>, RepositoryError> {
+        let mut failure = None;
+        let mut open = |name: &str| match StoredWal::open(self.storage(), name, false) {
+            Ok(stored) => Ok(stored),
+            Err(e @ RepositoryError::Damaged { .. }) => {
+                failure = Some(e);
+                Ok(None)
+            }
+            Err(e) => Err(e),
+        };
+        if let Some(stored) = open(&self.layout().wal_file(file, ""))?.filter(whole) {
+            return Ok(Some(stored.summary().clone()));
+        }
+        let mut best: Option<StoredWal<'_>> = None;
+        for name in self.wal_copies(file)? {
+            let Some(stored) = open(&name)? else { continue };
+            if best.as_ref().is_none_or(|b| reach(&stored) > reach(b)) {
+                best = Some(stored);
+            }
+        }
+        match (best, failure) {
+            (Some(best), _) => Ok(Some(best.summary().clone())),
+            (None, Some(damage)) => Err(damage),
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// The stretches of segments that are not complete, as they were streamed: first position, and that
+    /// behind the last byte.
+    pub fn stream_pieces(&self, timeline: TimelineId) -> Result<Vec<(Lsn, Lsn)>, RepositoryError> {
+        let folder = self.layout().stream_timeline(timeline);
+        let mut pieces = Vec::new();
+        self.storage().list(&folder, None, &mut |info| {
+            let name = info.name.strip_prefix(&folder).and_then(|n| n.strip_suffix(".zst"));
+            if let Some((from, to)) = name.and_then(|n| n.split_once('-'))
+                && let (Ok(from), Ok(to)) = (Lsn::from_hex16(from), Lsn::from_hex16(to))
+            {
+                pieces.push((from, to));
+            }
+        })?;
+        Ok(pieces)
     }
 
     /// A small file (history, backup) as a whole; `None` is proof of absence.
@@ -126,10 +171,7 @@ impl Cluster<'_> {
             }
         }
         // The copy that recovery can read furthest goes first.
-        candidates.sort_by_key(|c| {
-            let wal = c.summary().wal.as_ref();
-            std::cmp::Reverse((wal.map(|w| w.end_of_valid), wal.is_none_or(|w| w.damage.is_none())))
-        });
+        candidates.sort_by_key(|c| std::cmp::Reverse(reach(c)));
         for stored in &candidates {
             restart()?;
             match decode(stored, file, &mut sink)? {
@@ -142,6 +184,12 @@ impl Cluster<'_> {
             None => Ok(false),
         }
     }
+}
+
+/// How far recovery can read a copy: the greater, the better.
+fn reach(stored: &StoredWal<'_>) -> (Option<Lsn>, bool) {
+    let wal = stored.summary().wal.as_ref();
+    (wal.map(|w| w.end_of_valid), wal.is_none_or(|w| w.damage.is_none()))
 }
 
 /// Nothing can be better than a first copy that is neither cut off nor marked as damaged.

@@ -32,6 +32,10 @@ pub struct WalContent {
     /// The earliest and the latest commit or abort.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<(Moment, Moment)>,
+    /// The latest moment that any record carries: a commit or abort, a restore point, a checkpoint (to the
+    /// second, rounded down), an end of recovery. Nothing earlier is missing before the segment's end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Moment>,
     /// Restore points, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub restore_points: Vec<NamedPoint>,
@@ -68,6 +72,7 @@ impl From<&SegmentScan> for WalContent {
             commits: scan.commits,
             aborts: scan.aborts,
             times: scan.time_span,
+            until: latest(scan),
             restore_points: scan
                 .restore_points
                 .iter()
@@ -79,4 +84,12 @@ impl From<&SegmentScan> for WalContent {
                 .map(|magic| format!("its page magic {:04X} is newer than this version knows", magic.0)),
         }
     }
+}
+
+fn latest(scan: &SegmentScan) -> Option<Moment> {
+    let transactions = scan.time_span.map(|(_, latest)| latest);
+    let points = scan.restore_points.iter().map(|p| p.time);
+    let checkpoints = scan.checkpoints.iter().map(|c| c.time);
+    let changes = scan.timeline_changes.iter().map(|c| c.time);
+    transactions.into_iter().chain(points).chain(checkpoints).chain(changes).max()
 }

@@ -32,10 +32,12 @@
 //! record's end if the next one links to it, otherwise on the next page that belongs here.
 
 mod records;
+mod sought;
 mod summary;
 #[cfg(test)]
 mod tests;
 
+pub use sought::{Found, Sought};
 pub use summary::{
     Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, RestorePoint, SegmentScan, TimelineChange,
     Transaction,
@@ -108,6 +110,43 @@ impl SegmentScanner {
             header: None,
             problem: start.is_none().then_some(HeaderProblem::Name(size)),
             records: Records::new(start.unwrap_or(Lsn::INVALID), size),
+        }
+    }
+
+    /// As [`SegmentScanner::new`], and looks for a record that starts at or after `from`.
+    pub fn seeking(name: SegmentName, size: SegmentSize, sought: Sought, from: Lsn) -> Self {
+        let mut scanner = Self::new(name, size);
+        scanner.records.seek(sought, from);
+        scanner
+    }
+
+    /// The first record that was sought, as soon as it has been read.
+    pub fn found(&self) -> Option<&Found> {
+        self.records.found()
+    }
+
+    /// Behind a whole segment: the first pages of the next one, in which a record that began here may end.
+    /// Only [`SegmentScanner::found`] learns from it.
+    pub fn finish_split(&mut self, next: &[u8]) {
+        let page_size = usize::try_from(self.page_size).unwrap_or(usize::MAX);
+        if self.fed != self.size.bytes() || self.page != Page::Next {
+            return;
+        }
+        let mut at = self.start.plus(self.size.bytes());
+        let mut length = LONG;
+        for page in next.chunks(page_size) {
+            let Some(header) = PageHeader::read(page) else { return };
+            if header.address != at || !header.is_continuation() || header.is_long() != (length == LONG) {
+                return;
+            }
+            let body = page.get(length..).unwrap_or_default();
+            let rest = usize::try_from(header.remaining).map_or(body.len(), |rest| rest.min(body.len()));
+            self.records.body(body.get(..rest).unwrap_or_default(), at.plus(length as u64));
+            if rest as u64 == u64::from(header.remaining) {
+                return;
+            }
+            at = at.plus(self.page_size);
+            length = SHORT;
         }
     }
 

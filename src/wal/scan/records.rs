@@ -1,9 +1,8 @@
 //! Following the records through a segment's pages.
 
 use super::Verdict;
-use super::summary::{
-    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, RestorePoint, SegmentScan, TimelineChange, Transaction,
-};
+use super::sought::{Found, Sought};
+use super::summary::{Damage, DamageKind, EarlyEnd, Ends, SegmentScan};
 use crate::types::{Lsn, SegmentName, SegmentSize};
 use crate::wal::page::{Magic, PageHeader};
 use crate::wal::record::{Event, HEADER, HEADER_BEFORE_CRC, RecordHeader};
@@ -71,6 +70,8 @@ pub(super) struct Records {
     magic: Magic,
     on_last_page: bool,
     scan: SegmentScan,
+    sought: Option<(Sought, Lsn)>,
+    found: Option<Found>,
 }
 
 impl Records {
@@ -85,7 +86,17 @@ impl Records {
             magic: Magic(0),
             on_last_page: false,
             scan: SegmentScan::empty(start, size),
+            sought: None,
+            found: None,
         }
+    }
+
+    pub(super) fn seek(&mut self, sought: Sought, from: Lsn) {
+        self.sought = Some((sought, from));
+    }
+
+    pub(super) fn found(&self) -> Option<&Found> {
+        self.found.as_ref()
     }
 
     /// The segment begins with a page that belongs here.
@@ -370,6 +381,12 @@ impl Records {
         if record.header.is_of_interest()
             && let Some(event) = Event::read(&record.header, body, self.magic)
         {
+            if let Some((sought, from)) = &self.sought
+                && self.found.is_none()
+                && record.start >= *from
+            {
+                self.found = sought.found_in(&event, record.start);
+            }
             self.scan.note(event, record.start);
         } else if record.header.is_switch() {
             self.state = State::Unused { zeros: true };
@@ -406,80 +423,6 @@ impl Current {
         let raw = raw.first_chunk().copied().unwrap_or([0; HEADER_BEFORE_CRC]);
         Self { start, header, raw, crc: 0, tentative: false }
     }
-}
-
-impl SegmentScan {
-    fn empty(start: Lsn, size: SegmentSize) -> Self {
-        Self {
-            name: SegmentName::holding(crate::types::TimelineId(1), start, size),
-            size,
-            bytes: 0,
-            header: None,
-            problem: None,
-            ends: Ends::Unknown,
-            damage: None,
-            end_of_valid: start,
-            first_record: None,
-            last_record: None,
-            records: 0,
-            commits: 0,
-            aborts: 0,
-            first_transaction: None,
-            last_transaction: None,
-            time_span: None,
-            restore_points: Vec::new(),
-            timeline_changes: Vec::new(),
-            checkpoints: Vec::new(),
-            not_listed: 0,
-            overwritten: 0,
-        }
-    }
-
-    fn note(&mut self, event: Event, lsn: Lsn) {
-        match event {
-            Event::Commit { xid, time } => {
-                self.commits += 1;
-                self.note_transaction(Transaction { time, xid, lsn });
-            }
-            Event::Abort { xid, time } => {
-                self.aborts += 1;
-                self.note_transaction(Transaction { time, xid, lsn });
-            }
-            Event::RestorePoint { name, time } => {
-                self.not_listed += list(&mut self.restore_points, RestorePoint { name, time, lsn });
-            }
-            Event::EndOfRecovery { time, timeline, previous } => {
-                let change = TimelineChange { timeline, previous, time, lsn };
-                self.not_listed += list(&mut self.timeline_changes, change);
-            }
-            Event::Checkpoint { online, redo, timeline, previous, time } => {
-                if timeline != previous {
-                    let change = TimelineChange { timeline, previous, time, lsn };
-                    self.not_listed += list(&mut self.timeline_changes, change);
-                }
-                let checkpoint = Checkpoint { online, redo, timeline, time, lsn };
-                self.not_listed += list(&mut self.checkpoints, checkpoint);
-            }
-        }
-    }
-
-    fn note_transaction(&mut self, transaction: Transaction) {
-        let time = transaction.time;
-        self.first_transaction.get_or_insert(transaction);
-        self.last_transaction = Some(transaction);
-        self.time_span = Some(match self.time_span {
-            Some((earliest, latest)) => (earliest.min(time), latest.max(time)),
-            None => (time, time),
-        });
-    }
-}
-
-fn list<T>(values: &mut Vec<T>, value: T) -> u64 {
-    if values.len() < SegmentScan::LISTED {
-        values.push(value);
-        return 0;
-    }
-    1
 }
 
 fn first_of(left: u64, available: usize) -> usize {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize, TimelineId};
 use crate::wal::page::{LongHeader, Magic};
+use crate::wal::record::Event;
 
 /// Everything that was learnt from one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -74,6 +75,82 @@ impl SegmentScan {
         let whole = self.problem.is_none() && self.damage.is_none();
         (whole && matches!(self.ends, Ends::Early { .. })).then_some(self.end_of_valid)
     }
+}
+
+impl SegmentScan {
+    /// Nothing read yet.
+    pub(super) fn empty(start: Lsn, size: SegmentSize) -> Self {
+        Self {
+            name: SegmentName::holding(crate::types::TimelineId(1), start, size),
+            size,
+            bytes: 0,
+            header: None,
+            problem: None,
+            ends: Ends::Unknown,
+            damage: None,
+            end_of_valid: start,
+            first_record: None,
+            last_record: None,
+            records: 0,
+            commits: 0,
+            aborts: 0,
+            first_transaction: None,
+            last_transaction: None,
+            time_span: None,
+            restore_points: Vec::new(),
+            timeline_changes: Vec::new(),
+            checkpoints: Vec::new(),
+            not_listed: 0,
+            overwritten: 0,
+        }
+    }
+
+    /// Takes up what a record says.
+    pub(super) fn note(&mut self, event: Event, lsn: Lsn) {
+        match event {
+            Event::Commit { xid, time } => {
+                self.commits += 1;
+                self.note_transaction(Transaction { time, xid, lsn });
+            }
+            Event::Abort { xid, time } => {
+                self.aborts += 1;
+                self.note_transaction(Transaction { time, xid, lsn });
+            }
+            Event::RestorePoint { name, time } => {
+                self.not_listed += list(&mut self.restore_points, RestorePoint { name, time, lsn });
+            }
+            Event::EndOfRecovery { time, timeline, previous } => {
+                let change = TimelineChange { timeline, previous, time, lsn };
+                self.not_listed += list(&mut self.timeline_changes, change);
+            }
+            Event::Checkpoint { online, redo, timeline, previous, time } => {
+                if timeline != previous {
+                    let change = TimelineChange { timeline, previous, time, lsn };
+                    self.not_listed += list(&mut self.timeline_changes, change);
+                }
+                let checkpoint = Checkpoint { online, redo, timeline, time, lsn };
+                self.not_listed += list(&mut self.checkpoints, checkpoint);
+            }
+        }
+    }
+
+    fn note_transaction(&mut self, transaction: Transaction) {
+        let time = transaction.time;
+        self.first_transaction.get_or_insert(transaction);
+        self.last_transaction = Some(transaction);
+        self.time_span = Some(match self.time_span {
+            Some((earliest, latest)) => (earliest.min(time), latest.max(time)),
+            None => (time, time),
+        });
+    }
+}
+
+fn list<T>(values: &mut Vec<T>, value: T) -> u64 {
+    if values.len() < SegmentScan::LISTED {
+        values.push(value);
+        return 0;
+    }
+    1
 }
 
 /// How the valid part of a segment ends.
