@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::settings::{Global, Settings};
-use super::{Stop, now, say};
-use crate::repository::wal_archive::StoredWal;
+use super::{Stop, complain, now, say};
+use crate::operation::restore::{ArchivedWal, Survey};
+use crate::plan::{gaps, windows};
 use crate::repository::{Cluster, Create, Repository, RepositoryError};
-use crate::types::{Moment, SegmentName, TimelineId};
+use crate::types::SegmentName;
 
 pub(super) fn run(global: &Global) -> Result<(), Stop> {
     let settings = Settings::load(global)?;
@@ -37,34 +38,29 @@ pub(super) fn run(global: &Global) -> Result<(), Stop> {
 
 fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     let size = cluster.segment_size();
-    let backups = cluster.backups()?;
+    let survey = Survey::of(cluster)?;
+    for line in &survey.unreadable {
+        complain(&format!("warning: {line}"));
+    }
     let mut wal = Vec::new();
-    let mut windows = Vec::new();
-    for timeline in cluster.timelines()? {
-        let segments = cluster.segments(timeline)?;
-        let (Some(first), Some(last)) = (segments.first(), segments.last()) else { continue };
-        let gaps: Vec<Value> = gaps(&segments, timeline, size)
+    for (timeline, held) in &survey.archive.timelines {
+        let (Some(first), Some(last)) = (held.segments.first(), held.segments.last()) else { continue };
+        let gaps: Vec<Value> = gaps(&held.segments, *timeline, size)
             .into_iter()
             .map(|(first, last)| json!({ "first": first, "last": last }))
             .collect();
+        let name = |number: &u64| SegmentName::from_number(*timeline, *number, size);
         wal.push(json!({
-            "timeline": timeline, "first": first, "last": last, "segments": segments.len(), "gaps": gaps,
+            "timeline": timeline, "first": name(first), "last": name(last),
+            "segments": held.segments.len(), "gaps": gaps,
         }));
-        let mut reached: Option<SegmentName> = None;
-        for backup in backups.iter().filter(|b| b.stop_timeline == timeline) {
-            let stop = SegmentName::holding(timeline, backup.start_lsn, size);
-            if reached.is_some_and(|r| stop <= r) {
-                continue;
-            }
-            let Some(end) = contiguous_end(&segments, stop, size) else { continue };
-            reached = Some(end);
-            if let Some(to) = latest_moment(cluster, &segments, end)? {
-                windows.push(json!({
-                    "timeline": timeline, "from": backup.stop_time, "to": to.max(backup.stop_time),
-                }));
-            }
-        }
     }
+    let usable: Vec<_> = survey.facts().into_iter().filter(|b| b.complete).collect();
+    let windows: Vec<Value> = windows(&survey.archive, &usable, &mut ArchivedWal::new(cluster))?
+        .iter()
+        .map(|w| json!({ "timeline": w.timeline, "from": w.from, "to": w.to }))
+        .collect();
+    let backups = &survey.backups;
     let backups: Vec<Value> = backups
         .iter()
         .map(|b| {
@@ -87,60 +83,6 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
         "postgres_major": cluster.identity().postgres_major,
         "backups": backups, "unfinished": unfinished, "wal": wal, "recovery_windows": windows,
     }))
-}
-
-/// The missing stretches between the first and the last segment.
-fn gaps(
-    segments: &[SegmentName],
-    timeline: TimelineId,
-    size: crate::types::SegmentSize,
-) -> Vec<(SegmentName, SegmentName)> {
-    let numbers: Vec<u64> = segments.iter().filter_map(|s| s.number(size)).collect();
-    numbers
-        .windows(2)
-        .filter_map(|pair| match pair {
-            [a, b] if a + 1 < *b => Some((
-                SegmentName::from_number(timeline, a + 1, size),
-                SegmentName::from_number(timeline, b - 1, size),
-            )),
-            _ => None,
-        })
-        .collect()
-}
-
-fn contiguous_end(
-    segments: &[SegmentName],
-    from: SegmentName,
-    size: crate::types::SegmentSize,
-) -> Option<SegmentName> {
-    let at = segments.binary_search(&from).ok()?;
-    let mut end = from;
-    for next in segments.get(at + 1..)? {
-        if end.next(size) != Some(*next) {
-            break;
-        }
-        end = *next;
-    }
-    Some(end)
-}
-
-/// The latest commit or abort at or before `end`, or else when its segment was last written.
-fn latest_moment(
-    cluster: &Cluster<'_>,
-    segments: &[SegmentName],
-    end: SegmentName,
-) -> Result<Option<Moment>, RepositoryError> {
-    let mut written = None;
-    for segment in segments.iter().rev().skip_while(|s| **s > end).take(16) {
-        let name = cluster.layout().segment(*segment);
-        let Some(stored) = StoredWal::open(cluster.storage(), &name, false)? else { continue };
-        let summary = stored.summary();
-        written = written.or(summary.modified);
-        if let Some((_, latest)) = summary.wal.as_ref().and_then(|w| w.times) {
-            return Ok(Some(latest));
-        }
-    }
-    Ok(written)
 }
 
 fn print(cluster: &Value) {

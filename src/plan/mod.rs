@@ -1,1 +1,26 @@
-//! (being written)
+//! Pure decisions: what the archive covers, which moments can be restored, and the plan of a restore.
+//!
+//! Nothing here reads a store, a clock or a directory. The facts come as values ([`Archive`],
+//! [`BackupFacts`]); what is in a segment is asked of a [`WalReader`], because only the search itself knows
+//! which segments it needs. The rules are those of the server: which timeline's segment it asks for, and
+//! before or behind which record it stops. A plan that is made here is one that the server can follow to its
+//! end; what it could not follow is refused, with the reason and the choices.
+
+mod choose;
+mod coverage;
+mod evidence;
+mod lineage_plan;
+mod restore_plan;
+mod run;
+mod stop;
+mod target;
+#[cfg(test)]
+mod tests;
+mod window;
+
+pub use coverage::{Archive, Lineage, Timeline};
+pub use evidence::{SegmentFacts, WalReader};
+pub use restore_plan::{BackupFacts, RestorePlan, WalRange, plan};
+pub use run::{Barrier, Run};
+pub use target::{Stop, StopKind, Target, TimelineChoice, Wanted};
+pub use window::{Window, gaps, windows};

@@ -2,7 +2,7 @@
 
 mod hint;
 mod progress;
-mod quantity;
+pub(super) mod quantity;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

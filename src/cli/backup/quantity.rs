@@ -38,7 +38,7 @@ pub(super) fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// `1.4 GiB`
-pub(super) fn bytes(count: u64) -> String {
+pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 

@@ -1,0 +1,277 @@
+//! `pitr restore`
+
+mod words;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use clap::{ArgGroup, Args, ValueEnum};
+
+use super::settings::{Global, Settings};
+use super::{Stop, complain, cwd, now, say};
+use crate::operation::restore::{prepare_from_any, restore, target_problems};
+use crate::pgdata::recovery_settings::{RecoverySettings, RecoveryTarget, shell_word};
+use crate::plan::{RestorePlan, Target, TimelineChoice, Wanted};
+use crate::repository::backup_set::format::Backup;
+use crate::repository::{Create, Repository, RepositoryError};
+use crate::types::{BackupId, Lsn, Moment, TimelineId};
+
+#[derive(Debug, Args)]
+#[command(group(ArgGroup::new("kind").args(["target_time", "target_lsn", "target_xid", "target_name", "target"])))]
+pub(super) struct RestoreArgs {
+    /// The new data directory: missing or empty.
+    #[arg(long, value_name = "DIR")]
+    to: PathBuf,
+    /// A moment: 2026-04-07 15:22:59+00, RFC 3339, with a zone such as Europe/Berlin, or "5 minutes ago".
+    #[arg(long, value_name = "TIME")]
+    target_time: Option<String>,
+    /// A position in the WAL.
+    #[arg(long, value_name = "LSN")]
+    target_lsn: Option<Lsn>,
+    /// A transaction, by its number.
+    #[arg(long, value_name = "XID")]
+    target_xid: Option<u64>,
+    /// A restore point.
+    #[arg(long, value_name = "NAME")]
+    target_name: Option<String>,
+    /// The end of the archive, or the first consistent state.
+    #[arg(long, value_enum)]
+    target: Option<Word>,
+    /// Stops before the target time, LSN or transaction instead of behind it.
+    #[arg(long, conflicts_with_all = ["target", "target_name", "standby"], requires = "kind")]
+    exclusive: bool,
+    /// A number, latest (the newest in the archive) or current (the backup's) [default: the one that the
+    /// target lies on].
+    #[arg(long, value_name = "TIMELINE", value_parser = timeline)]
+    target_timeline: Option<TimelineChoice>,
+    /// The zone of a target time that names none, such as Europe/Berlin.
+    #[arg(long, value_name = "ZONE")]
+    timezone: Option<String>,
+    /// What the server does at the target.
+    #[arg(long, value_enum, default_value = "promote")]
+    target_action: Action,
+    /// Another backup than the newest that fits.
+    #[arg(long, value_name = "ID")]
+    backup: Option<BackupId>,
+    /// Where a tablespace goes; may be repeated.
+    #[arg(long, value_name = "OID=DIR", value_parser = tablespace)]
+    tablespace: Vec<(String, PathBuf)>,
+    /// Prints the plan and changes nothing.
+    #[arg(long)]
+    plan: bool,
+    /// A standby: replays for ever, and follows the latest timeline.
+    #[arg(long, conflicts_with = "kind")]
+    standby: bool,
+    /// The copy becomes the cluster: it goes on writing into the archive.
+    #[arg(long)]
+    takeover: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Word {
+    Immediate,
+    Latest,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Action {
+    Promote,
+    Pause,
+    Shutdown,
+}
+
+fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((oid, dir)) if oid.parse::<u32>().is_ok() && dir.starts_with('/') => {
+            Ok((oid.to_owned(), dir.into()))
+        }
+        _ => Err("expected OID=/absolute/directory".to_owned()),
+    }
+}
+
+fn timeline(text: &str) -> Result<TimelineChoice, String> {
+    match text {
+        "latest" => Ok(TimelineChoice::Latest),
+        "current" => Ok(TimelineChoice::Current),
+        number => match number.strip_prefix("0x") {
+            Some(hex) => u32::from_str_radix(hex, 16).ok(),
+            None => number.parse().ok(),
+        }
+        .filter(|n| *n > 0)
+        .map(|n| TimelineChoice::Number(TimelineId(n)))
+        .ok_or_else(|| "expected a number, latest or current".to_owned()),
+    }
+}
+
+impl RestoreArgs {
+    pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
+        let settings = Settings::load(global)?;
+        let wanted = self.wanted(&settings)?;
+        let dir = cwd()?.join(&self.to);
+        let tablespaces: HashMap<_, _> = self.tablespace.iter().cloned().collect();
+        let (mut opened, mut silent) = (Vec::new(), Vec::new());
+        for storage in settings.storages()? {
+            let url = storage.url().to_owned();
+            match Repository::open(storage, &settings.memory(), Create::Nothing, now()) {
+                Ok(repository) => opened.push(repository),
+                Err(error) => silent.push((url, error)),
+            }
+        }
+        let (mut clusters, mut absent) = (Vec::new(), None);
+        for repository in &opened {
+            match repository.cluster(&settings.cluster, global.system_id) {
+                Ok(cluster) => clusters.push(cluster),
+                // It answered, and has never held this cluster.
+                Err(error @ RepositoryError::NoCluster { .. }) => absent = Some(error),
+                Err(error) => silent.push((repository.url().to_owned(), error)),
+            }
+        }
+        if let (true, true, Some(absent)) = (clusters.is_empty(), silent.is_empty(), absent) {
+            return Err(absent.into());
+        }
+        let places = |backup: &Backup| place_problems(&dir, &tablespaces, backup);
+        let served = prepare_from_any(&clusters, silent, &wanted, &places)?;
+        let (cluster, plan) = (served.cluster, &served.prepared.plan);
+        let url = cluster.repository().url();
+        if self.plan || !plan.problems.is_empty() {
+            words::show(global, plan, url, &dir)?;
+        }
+        let (true, Some(backup)) = (plan.problems.is_empty(), &served.prepared.backup) else {
+            return Err(Stop::Code(1));
+        };
+        if self.plan {
+            return Ok(());
+        }
+        if !global.quiet {
+            words::summary(plan, complain);
+        }
+        let recovery = self.settings(global, &settings, url, plan)?;
+        restore(cluster, backup, &dir, &tablespaces, &recovery, self.standby)?;
+        if global.json {
+            say(&words::document(plan).to_string());
+            return Ok(());
+        }
+        say(&format!(
+            "restored backup {} into {}: {}; start it with pg_ctl -D {} start",
+            backup.id,
+            dir.display(),
+            if self.takeover || self.standby {
+                "archiving is as the backup's configuration has it"
+            } else {
+                "a copy, archive_mode is off (remove the lines written by pitr restore when it becomes the cluster)"
+            },
+            dir.display()
+        ));
+        if !dir.join("postgresql.conf").exists() {
+            complain(
+                "hint: the backup holds no postgresql.conf (Debian keeps it in /etc): start with -o '-c config_file=FILE'",
+            );
+        }
+        Ok(())
+    }
+
+    fn wanted(&self, settings: &Settings) -> Result<Wanted, Stop> {
+        let target = match self {
+            Self { target_time: Some(text), .. } => Target::Time(self.moment(text, settings)?),
+            Self { target_lsn: Some(lsn), .. } => Target::Lsn(*lsn),
+            // The server, too, compares the low half: the high one counts how often numbers began anew.
+            Self { target_xid: Some(xid), .. } => {
+                Target::Xid(u32::try_from(xid & 0xFFFF_FFFF).unwrap_or_default())
+            }
+            Self { target_name: Some(name), .. } => Target::Name(name.clone()),
+            Self { target: Some(Word::Immediate), .. } => Target::Immediate,
+            _ => Target::Latest,
+        };
+        Ok(Wanted {
+            target,
+            exclusive: self.exclusive,
+            timeline: self.target_timeline.unwrap_or(TimelineChoice::Unsaid),
+            backup: self.backup.clone(),
+            standby: self.standby,
+        })
+    }
+
+    fn moment(&self, text: &str, settings: &Settings) -> Result<Moment, Stop> {
+        let zone = self.timezone.as_deref().or(settings.timezone.as_deref());
+        Moment::parse(text, zone, now()).map_err(|e| {
+            complain(&format!("pitr: --target-time: {e}"));
+            complain(&format!("hint: {}", e.hint()));
+            Stop::Code(2)
+        })
+    }
+
+    fn settings(
+        &self,
+        global: &Global,
+        settings: &Settings,
+        url: &str,
+        plan: &RestorePlan,
+    ) -> anyhow::Result<RecoverySettings> {
+        let binary = std::env::current_exe().context("cannot tell where pitr is installed")?;
+        let mut command = shell_word(&binary.display().to_string());
+        if let Some(config) = &settings.config {
+            let config = std::path::absolute(config).context("cannot tell where the configuration is")?;
+            command.push_str(&format!(" --config {}", shell_word(&config.display().to_string())));
+        }
+        if global.repository.is_some() {
+            command.push_str(&format!(" --repository {}", shell_word(url)));
+        }
+        command.push_str(&format!(" --cluster {}", shell_word(settings.cluster.as_str())));
+        command.push_str(" archive-get");
+        if self.standby {
+            command.push_str(" --unreachable=abort");
+        }
+        command.push_str(" %f %p");
+        Ok(RecoverySettings {
+            restore_command: command,
+            target: recovery_target(&plan.recover),
+            exclusive: plan.recover_exclusive,
+            timeline: self.recovery_timeline(plan),
+            action: match self.target_action {
+                Action::Promote => "promote",
+                Action::Pause => "pause",
+                Action::Shutdown => "shutdown",
+            },
+            archive_mode_off: !self.takeover && !self.standby,
+        })
+    }
+
+    /// A number, so that a timeline that begins meanwhile changes nothing; a standby follows the newest.
+    fn recovery_timeline(&self, plan: &RestorePlan) -> String {
+        match (self.standby, self.target_timeline, plan.timeline) {
+            (true, None | Some(TimelineChoice::Unsaid | TimelineChoice::Latest), _) | (_, _, None) => {
+                "latest".to_owned()
+            }
+            (_, _, Some(timeline)) => timeline.to_string(),
+        }
+    }
+}
+
+fn recovery_target(target: &Target) -> RecoveryTarget {
+    match target {
+        Target::Latest => RecoveryTarget::Latest,
+        Target::Immediate => RecoveryTarget::Immediate,
+        Target::Time(moment) => RecoveryTarget::Time(moment.to_string()),
+        Target::Lsn(lsn) => RecoveryTarget::Lsn(lsn.to_string()),
+        Target::Xid(xid) => RecoveryTarget::Xid(xid.to_string()),
+        Target::Name(name) => RecoveryTarget::Name(name.clone()),
+    }
+}
+
+fn place_problems(dir: &Path, tablespaces: &HashMap<String, PathBuf>, backup: &Backup) -> Vec<String> {
+    let base = backup.archives.iter().filter(|a| a.location.is_none()).map(|a| a.size).sum();
+    let mut problems = target_problems(dir, base);
+    for archive in backup.archives.iter().filter(|a| a.location.is_some()) {
+        match tablespaces.get(&archive.name) {
+            Some(place) => problems.extend(target_problems(place, archive.size)),
+            None => problems.push(format!(
+                "tablespace {} was in {}: say where it goes with --tablespace {}=DIR",
+                archive.name,
+                archive.location.as_deref().unwrap_or_default(),
+                archive.name
+            )),
+        }
+    }
+    problems
+}

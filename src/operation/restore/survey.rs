@@ -1,0 +1,251 @@
+//! The facts that a plan is made from: what the archive and the backups of one cluster are.
+
+use std::collections::{BTreeMap, HashMap};
+
+use crate::plan::{Archive, BackupFacts, SegmentFacts, Timeline, WalReader};
+use crate::repository::backup_set::format::{Backup, Status};
+use crate::repository::{Cluster, RepositoryError};
+use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
+use crate::wal::{Found, SegmentScanner, Sought, TimelineHistory};
+
+/// Requests to a store at the same time: most of a small request is waiting.
+const AT_ONCE: usize = 16;
+
+/// One cluster, looked over.
+#[derive(Debug)]
+pub struct Survey {
+    /// Its WAL.
+    pub archive: Archive,
+    /// Its backups, oldest first.
+    pub backups: Vec<Backup>,
+    /// Backups whose description cannot be read, in words.
+    pub unreadable: Vec<String>,
+}
+
+impl Survey {
+    /// Lists everything. A store that does not answer is an error; an object that is damaged is a fact.
+    pub fn of(cluster: &Cluster<'_>) -> Result<Self, RepositoryError> {
+        let (mut backups, mut unreadable) = (Vec::new(), Vec::new());
+        for id in cluster.backup_ids()? {
+            match cluster.backup(&id) {
+                Ok(backup) => backups.extend(backup),
+                Err(e @ (RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. })) => {
+                    unreadable.push(format!("backup {id} cannot be used: {}", in_full(&e)));
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Self { archive: archive(cluster)?, backups, unreadable })
+    }
+
+    /// What the plan needs to know of the backups.
+    pub fn facts(&self) -> Vec<BackupFacts> {
+        self.backups.iter().map(facts_of).collect()
+    }
+}
+
+fn facts_of(backup: &Backup) -> BackupFacts {
+    BackupFacts {
+        id: backup.id.clone(),
+        start: backup.start_lsn,
+        timeline: backup.timeline,
+        stop: backup.stop_lsn,
+        stop_timeline: backup.stop_timeline,
+        stop_time: backup.stop_time,
+        complete: backup.status == Status::Complete,
+        size: backup.size,
+    }
+}
+
+fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
+    let size = cluster.segment_size();
+    let mut timelines = BTreeMap::new();
+    let known = cluster.timelines()?;
+    let lowest = known.first().copied();
+    for timeline in &known {
+        let segments = cluster.segments(*timeline)?;
+        let (history, orphan) = match history(cluster, *timeline)? {
+            Some(history) => (history, false),
+            None if timeline.0 == 1 || Some(*timeline) == lowest => {
+                (Ok(TimelineHistory::of_first(*timeline)), false)
+            }
+            None => (
+                Err(format!(
+                    "the history file of timeline {timeline} is not in the archive: where it comes from is not known"
+                )),
+                true,
+            ),
+        };
+        let numbers = segments.iter().filter_map(|s| s.number(size)).collect();
+        let pieces = cluster.stream_pieces(*timeline)?;
+        timelines.insert(*timeline, Timeline { history, orphan, segments: numbers, pieces });
+    }
+    // A timeline that has just begun has a history and no segment yet; the server finds it in the same way.
+    let mut next = known.last().map_or(1, |t| t.0);
+    loop {
+        next = next.saturating_add(1);
+        let timeline = TimelineId(next);
+        let Some(history) = history(cluster, timeline)? else { break };
+        let pieces = cluster.stream_pieces(timeline)?;
+        timelines.insert(timeline, Timeline { history, orphan: false, segments: Vec::new(), pieces });
+    }
+    Ok(Archive { segment_size: size, timelines })
+}
+
+type History = Result<TimelineHistory, String>;
+
+fn history(cluster: &Cluster<'_>, timeline: TimelineId) -> Result<Option<History>, RepositoryError> {
+    let damaged = |why: String| format!("the history file of timeline {timeline} cannot be used: {why}");
+    match cluster.small_file(WalFileName::History(timeline)) {
+        Ok(Some(bytes)) => {
+            Ok(Some(TimelineHistory::parse(timeline, &bytes).map_err(|e| damaged(e.to_string()))))
+        }
+        Ok(None) => Ok(None),
+        Err(e @ RepositoryError::Damaged { .. }) => Ok(Some(Err(damaged(in_full(&e))))),
+        Err(e) => Err(e),
+    }
+}
+
+/// Answers the plan's questions out of the archive, each summary read once.
+#[derive(Debug)]
+pub struct ArchivedWal<'c> {
+    cluster: &'c Cluster<'c>,
+    known: HashMap<SegmentName, SegmentFacts>,
+}
+
+impl<'c> ArchivedWal<'c> {
+    /// Of this cluster.
+    pub fn new(cluster: &'c Cluster<'c>) -> Self {
+        Self { cluster, known: HashMap::new() }
+    }
+
+    fn scan(
+        &self,
+        segment: SegmentName,
+        scanner: impl Fn() -> SegmentScanner,
+    ) -> Result<SegmentScanner, RepositoryError> {
+        let current = std::cell::RefCell::new(scanner());
+        let found = self.cluster.fetch(
+            WalFileName::Segment(segment),
+            || {
+                current.replace(scanner());
+                Ok::<(), RepositoryError>(())
+            },
+            |chunk| {
+                current.borrow_mut().push(&chunk);
+                Ok(())
+            },
+        )?;
+        if found { Ok(current.into_inner()) } else { Err(vanished(self.cluster, segment)) }
+    }
+}
+
+impl WalReader for ArchivedWal<'_> {
+    type Error = RepositoryError;
+
+    fn expect(&mut self, segments: &[SegmentName]) -> Result<(), RepositoryError> {
+        let missing: Vec<_> = segments.iter().copied().filter(|s| !self.known.contains_key(s)).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let cluster = self.cluster;
+        let share = missing.len().div_ceil(AT_ONCE);
+        let parts = std::thread::scope(|scope| {
+            let readers: Vec<_> = missing
+                .chunks(share)
+                .map(|part| {
+                    scope.spawn(move || {
+                        let facts = part.iter().map(|s| read_facts(cluster, *s).map(|facts| (*s, facts)));
+                        facts.collect::<Result<Vec<_>, RepositoryError>>()
+                    })
+                })
+                .collect();
+            readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
+        });
+        for part in parts {
+            match part {
+                Ok(facts) => self.known.extend(facts?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(())
+    }
+
+    fn facts(&mut self, segment: SegmentName) -> Result<SegmentFacts, RepositoryError> {
+        if let Some(known) = self.known.get(&segment) {
+            return Ok(known.clone());
+        }
+        let facts = read_facts(self.cluster, segment)?;
+        self.known.insert(segment, facts.clone());
+        Ok(facts)
+    }
+
+    fn seek(
+        &mut self,
+        segment: SegmentName,
+        sought: &Sought,
+        from: Lsn,
+    ) -> Result<Option<Found>, RepositoryError> {
+        let size = self.cluster.segment_size();
+        let scanner = self.scan(segment, || SegmentScanner::seeking(segment, size, sought.clone(), from))?;
+        Ok(scanner.found().cloned())
+    }
+
+    fn seek_split(
+        &mut self,
+        first: SegmentName,
+        second: SegmentName,
+        sought: &Sought,
+    ) -> Result<Option<Found>, RepositoryError> {
+        let size = self.cluster.segment_size();
+        let from = first.start(size).unwrap_or(Lsn::INVALID);
+        let mut scanner = self.scan(first, || SegmentScanner::seeking(first, size, sought.clone(), from))?;
+        let before = scanner.found().cloned();
+        if before.is_some() {
+            return Ok(before);
+        }
+        // Transactions' records are short; only the lists of a giant one fill more than this.
+        const HEAD: usize = 1 << 20;
+        let mut head = Vec::new();
+        self.cluster.fetch(
+            WalFileName::Segment(second),
+            || Ok::<(), RepositoryError>(()),
+            |chunk| {
+                let room = HEAD.saturating_sub(head.len()).min(chunk.len());
+                head.extend_from_slice(chunk.get(..room).unwrap_or_default());
+                Ok(())
+            },
+        )?;
+        scanner.finish_split(&head);
+        Ok(scanner.found().cloned())
+    }
+}
+
+fn read_facts(cluster: &Cluster<'_>, segment: SegmentName) -> Result<SegmentFacts, RepositoryError> {
+    match cluster.wal_summary(WalFileName::Segment(segment)) {
+        Ok(Some(summary)) => {
+            Ok(SegmentFacts { content: summary.wal, modified: summary.modified, unreadable: None })
+        }
+        Ok(None) => Err(vanished(cluster, segment)),
+        Err(e @ RepositoryError::Damaged { .. }) => {
+            Ok(SegmentFacts { unreadable: Some(in_full(&e)), ..SegmentFacts::default() })
+        }
+        Err(e) => Err(e),
+    }
+}
+
+fn vanished(cluster: &Cluster<'_>, segment: SegmentName) -> RepositoryError {
+    let object = cluster.object_url(&cluster.layout().segment(segment));
+    RepositoryError::damaged(object, "it was listed a moment ago and is not there")
+}
+
+/// An error with its causes, for a place where it is a fact among others.
+pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}

@@ -1,0 +1,198 @@
+//! The plan of a restore: which backup, which WAL, where recovery stops; or why not.
+
+use super::choose;
+use super::coverage::Archive;
+use super::evidence::WalReader;
+use super::lineage_plan::{Reached, Refusal, on_lineage};
+use super::target::{Stop, Target, TimelineChoice, Wanted};
+use super::window::windows;
+use crate::types::{BackupId, Lsn, Moment, SegmentName, TimelineId};
+
+/// What the plan needs to know of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BackupFacts {
+    /// Its name.
+    pub id: BackupId,
+    /// Where replay has to start.
+    pub start: Lsn,
+    /// The timeline of `start`.
+    pub timeline: TimelineId,
+    /// Up to where WAL must be replayed before the database is consistent.
+    pub stop: Lsn,
+    /// The timeline of `stop`.
+    pub stop_timeline: TimelineId,
+    /// When it ended.
+    pub stop_time: Moment,
+    /// Not marked as damaged: it may be chosen without having been named.
+    pub complete: bool,
+    /// Raw bytes of its files.
+    pub size: u64,
+}
+
+/// WAL that will be replayed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WalRange {
+    /// The first segment that the server asks for.
+    pub first: SegmentName,
+    /// The last one that it needs.
+    pub last: SegmentName,
+    /// How many.
+    pub segments: u64,
+    /// Raw bytes.
+    pub bytes: u64,
+}
+
+/// What a restore would do. Nothing may be written while there are problems.
+#[derive(Debug, Clone)]
+pub struct RestorePlan {
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// The backup to start from.
+    pub backup: Option<BackupFacts>,
+    /// The timeline to recover along.
+    pub timeline: Option<TimelineId>,
+    /// The WAL to replay.
+    pub wal: Option<WalRange>,
+    /// Where recovery will stop.
+    pub stop: Option<Stop>,
+    /// The target to give to the server: what was asked for, or what comes to the same and can be reached.
+    pub recover: Target,
+    /// Whether the server is to stop before it.
+    pub recover_exclusive: bool,
+    /// Why it cannot be done.
+    pub problems: Vec<String>,
+    /// What an operator should know besides.
+    pub notes: Vec<String>,
+    /// What can be done instead.
+    pub hints: Vec<String>,
+}
+
+/// Makes the plan.
+pub fn plan<W: WalReader>(
+    archive: &Archive,
+    backups: &[BackupFacts],
+    wanted: &Wanted,
+    wal: &mut W,
+) -> Result<RestorePlan, W::Error> {
+    let mut usable = Vec::new();
+    let mut notes = Vec::new();
+    for backup in backups {
+        match &wanted.backup {
+            Some(id) if *id != backup.id => {}
+            None if !backup.complete => notes.push(format!(
+                "backup {} is marked as damaged and is used only when it is named with --backup",
+                backup.id
+            )),
+            _ => usable.push(backup.clone()),
+        }
+    }
+    let outcome = if usable.is_empty() {
+        Err(no_backup(backups, wanted))
+    } else {
+        let mut attempts = Vec::new();
+        for (timeline, backups) in roads(archive, &usable, wanted) {
+            let lineage = match wanted.timeline {
+                TimelineChoice::Number(_) => archive.named_lineage(timeline),
+                _ => archive.lineage(timeline),
+            };
+            let attempt = match lineage {
+                Ok(lineage) => on_lineage(archive, &backups, wanted, &lineage, wal)?,
+                Err(why) => Err(Refusal::unknown_timeline(why)),
+            };
+            let first_wins = by_backup(wanted) && attempt.is_ok();
+            attempts.push((timeline, attempt));
+            if first_wins {
+                attempts.drain(..attempts.len() - 1);
+                break;
+            }
+        }
+        choose::one(attempts, wanted)
+    };
+    Ok(match outcome {
+        Ok(reached) => good(archive, wanted, reached, notes),
+        Err(refusal) => {
+            let mut hints = refusal.hints;
+            for window in windows(archive, &usable, wal)? {
+                hints.push(format!(
+                    "can be restored: {} to {} on timeline {}",
+                    window.from, window.to, window.timeline
+                ));
+            }
+            RestorePlan {
+                wanted: wanted.clone(),
+                backup: refusal.backup,
+                timeline: None,
+                wal: None,
+                stop: None,
+                recover: wanted.target.clone(),
+                recover_exclusive: wanted.exclusive,
+                problems: refusal.problems,
+                notes,
+                hints,
+            }
+        }
+    })
+}
+
+fn no_backup(backups: &[BackupFacts], wanted: &Wanted) -> Refusal {
+    let known: Vec<&str> = backups.iter().map(|b| b.id.as_str()).collect();
+    match &wanted.backup {
+        Some(id) if known.is_empty() => Refusal::new(format!("there is no backup {id}, nor any other")),
+        Some(id) => Refusal::new(format!("there is no backup {id}: there are {}", known.join(", "))),
+        None if known.is_empty() => Refusal::new("there is no backup".to_owned()),
+        None => Refusal::new(format!("every backup is marked as damaged: {}", known.join(", "))),
+    }
+}
+
+/// Whether the backup decides on the timeline, and not the other way round.
+fn by_backup(wanted: &Wanted) -> bool {
+    match wanted.timeline {
+        TimelineChoice::Current => true,
+        TimelineChoice::Unsaid => wanted.target == Target::Immediate,
+        TimelineChoice::Latest | TimelineChoice::Number(_) => false,
+    }
+}
+
+/// The timelines to try, each with the backups that may be used on the way.
+fn roads(archive: &Archive, usable: &[BackupFacts], wanted: &Wanted) -> Vec<(TimelineId, Vec<BackupFacts>)> {
+    if by_backup(wanted) {
+        let mut newest: Vec<&BackupFacts> = usable.iter().collect();
+        newest.sort_by(|a, b| b.id.cmp(&a.id));
+        // Where the target names no earlier state, an older backup is not what was asked for.
+        if matches!(wanted.target, Target::Immediate | Target::Latest) {
+            newest.truncate(1);
+        }
+        return newest.into_iter().map(|b| (b.stop_timeline, vec![b.clone()])).collect();
+    }
+    let newest = archive.timelines.keys().next_back().copied();
+    let timelines: Vec<TimelineId> = match wanted.timeline {
+        TimelineChoice::Number(number) => vec![number],
+        TimelineChoice::Latest => newest.into_iter().collect(),
+        _ if wanted.standby => newest.into_iter().collect(),
+        _ => archive.timelines.keys().copied().collect(),
+    };
+    timelines.into_iter().map(|timeline| (timeline, usable.to_vec())).collect()
+}
+
+fn good(archive: &Archive, wanted: &Wanted, reached: Reached, mut notes: Vec<String>) -> RestorePlan {
+    notes.extend(reached.notes);
+    let count = reached.run.segments.len() as u64;
+    let wal = reached.run.segments.first().zip(reached.run.segments.last()).map(|(first, last)| WalRange {
+        first: *first,
+        last: *last,
+        segments: count,
+        bytes: count.saturating_mul(archive.segment_size.bytes()),
+    });
+    RestorePlan {
+        wanted: wanted.clone(),
+        backup: Some(reached.backup),
+        timeline: Some(reached.lineage.timeline()),
+        wal,
+        stop: Some(reached.stop),
+        recover: reached.recover,
+        recover_exclusive: reached.recover_exclusive,
+        problems: Vec::new(),
+        notes,
+        hints: Vec::new(),
+    }
+}
