@@ -20,6 +20,7 @@ mod promise_1_acknowledged_is_durable;
 mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;
 mod promise_5_the_last_write_commits;
+mod promise_6_plan_then_touch;
 mod promise_7_a_check_can_fail;
 mod promise_8_no_hostage;
 mod promise_9_no_stranger_writes_and_none_is_written_to;

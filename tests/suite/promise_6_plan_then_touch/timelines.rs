@@ -1,0 +1,75 @@
+//! Two promotions, and an old primary that went on: each timeline is followed, what lies on several is asked for, and a backup
+//! that is no ancestor is refused.
+
+use super::{document, restored};
+use crate::support::{Pitr, Server, StopMode, TestDir};
+
+#[test]
+fn timelines_are_followed_through_two_promotions_and_never_guessed() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let pitr = Pitr::new(&dir);
+    let mut first = Server::build(&dir, "first").archive_command(&pitr.hook("archive-push %p")).start();
+    let major = first.major;
+    first.sql("CREATE TABLE t (who text)");
+    let pitr = pitr.connecting_to(&first);
+    pitr.ok(["backup"]);
+    first.sql("INSERT INTO t VALUES ('first')");
+
+    let mut second = first.standby(&dir, "second");
+    second.start();
+    first.wait_for_replay(&second);
+    second.promote();
+    second.sql("INSERT INTO t VALUES ('second')");
+    second.archive_now();
+
+    let mut third = second.standby(&dir, "third");
+    third.start();
+    second.wait_for_replay(&third);
+    second.stop(StopMode::Immediate);
+    third.promote();
+    third.sql("INSERT INTO t VALUES ('third')");
+    third.archive_now();
+    third.stop(StopMode::Immediate);
+
+    // Until the old primary archives what it wrote behind the fork, there is but one end.
+    let to = format!("--to={}", dir.join("plan").display());
+    let plan = |arguments: &[&str]| {
+        let mut all = vec!["restore", &to, "--plan", "--json"];
+        all.extend(arguments);
+        document(&pitr.run(all))
+    };
+    assert_eq!(plan(&[])["timeline"], 3);
+
+    let xid = first.sql("BEGIN; INSERT INTO t VALUES ('first again'); SELECT txid_current(); COMMIT;");
+    pitr.ok(["backup"]);
+    first.archive_now();
+    first.stop(StopMode::Immediate);
+
+    let torn = plan(&[]);
+    let problem = torn["problems"][0].as_str().unwrap();
+    assert!(problem.contains("ends on 2 timelines (1, 3)"), "{torn}");
+    // The servers counted their transactions on from one number: the same one was given twice.
+    assert!(plan(&["--target-xid", &xid])["problems"][0].as_str().unwrap().contains("timelines"));
+    let unknown = plan(&["--target-timeline=9"]);
+    assert!(unknown["problems"][0].as_str().unwrap().contains("there are timelines 1, 2, 3"), "{unknown}");
+    let info: serde_json::Value = serde_json::from_str(&pitr.ok(["info", "--json"])).unwrap();
+    let cluster = &info["clusters"][0];
+    let child = cluster["backups"][1]["id"].as_str().unwrap();
+    let stranger = plan(&["--target-timeline=3", "--backup", child]);
+    assert!(stranger["problems"][0].as_str().unwrap().contains("which timeline 3 left at"), "{stranger}");
+    let windows = cluster["recovery_windows"].as_array().unwrap();
+    let ends: Vec<u64> = windows.iter().map(|w| w["timeline"].as_u64().unwrap()).collect();
+    assert_eq!(ends, [1, 3], "{windows:?}");
+    assert!(!dir.join("plan").exists());
+
+    let rows = |copy: &Server| copy.sql("SELECT string_agg(who, ' ' ORDER BY who) FROM t");
+    let newest = restored(&dir, &pitr, major, "newest", &["--target-timeline=latest"]);
+    assert_eq!(rows(&newest), "first second third");
+    drop(newest);
+    let middle = restored(&dir, &pitr, major, "middle", &["--target-timeline=2", "--target=latest"]);
+    assert_eq!(rows(&middle), "first second");
+    drop(middle);
+    let old = restored(&dir, &pitr, major, "old", &["--target-timeline=1", "--target-xid", &xid]);
+    assert_eq!(rows(&old), "first first again");
+}
