@@ -9,6 +9,7 @@ mod architecture;
 mod configuration;
 mod demo;
 mod house_rules;
+mod memory_is_a_constant;
 mod support;
 
 mod backup;

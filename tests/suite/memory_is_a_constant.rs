@@ -1,0 +1,62 @@
+//! A backup and a restore take a fixed amount of memory, whatever the database's size.
+
+use std::io::Write as _;
+use std::path::Path;
+
+use crate::support::{Pitr, Server, TestDir};
+
+/// MiB, for a repository in a directory.
+const LIMIT: u64 = 100;
+
+/// MiB of a file that nothing may hold.
+const NOISE: usize = 320;
+
+/// Bytes that no compression makes smaller: then all that waits anywhere is as large as it can be.
+fn write_noise(path: &Path, mib: usize) {
+    let mut state = 0x9E37_79B9_7F4A_7C15_u64;
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
+    for _ in 0..mib << 17 {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        file.write_all(&state.to_le_bytes()).unwrap();
+    }
+    file.flush().unwrap();
+}
+
+/// The greatest memory of a run in MiB, by the kernel's account: it only grows, so the last look counts.
+fn peak(pitr: &Pitr, arguments: &[&str]) -> u64 {
+    let mut child = pitr.command(arguments).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut peak = 0;
+    loop {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        if let Some(kib) = line.and_then(|line| line.split_whitespace().next()) {
+            peak = kib.parse::<u64>().unwrap() >> 10;
+        }
+        if let Some(code) = child.try_wait().unwrap() {
+            assert!(code.success(), "{arguments:?}: {code}");
+            return peak;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+}
+
+#[test]
+fn a_backup_and_a_restore_of_several_times_the_limit_stay_far_below_it() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let server = Server::build(&dir, "primary").start();
+    let pitr = Pitr::new(&dir).connecting_to(&server);
+    let noise = server.file("base/noise");
+    write_noise(&noise, NOISE);
+    server.account().own(&noise);
+    let copy = dir.join("copy");
+    let to = format!("--to={}", copy.display());
+    let backup = peak(&pitr, &["-q", "backup"]);
+    let restore = peak(&pitr, &["-q", "restore", &to, "--target", "immediate"]);
+    assert!((1..LIMIT).contains(&backup), "backup: {backup} MiB");
+    assert!((1..LIMIT).contains(&restore), "restore: {restore} MiB");
+    assert_eq!(copy.join("base/noise").metadata().unwrap().len(), (NOISE as u64) << 20);
+}
