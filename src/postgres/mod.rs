@@ -16,6 +16,7 @@ pub mod replication;
 mod service_file;
 pub mod sql;
 mod tls;
+pub mod wal_stream;
 
 pub use connection::{Connection, Purpose, Row};
 pub use conninfo::{ConnInfo, ConnInfoError};

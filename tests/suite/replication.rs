@@ -4,8 +4,9 @@ use pitr::pgdata::backup_manifest::ManifestReader;
 use pitr::pgdata::tar::{TarEvent, TarReader};
 use pitr::postgres::ConnInfo;
 use pitr::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions, Checkpoint};
-use pitr::postgres::replication::{ReplicationClient, WalEvent};
+use pitr::postgres::replication::ReplicationClient;
 use pitr::postgres::sql::SqlClient;
+use pitr::postgres::wal_stream::WalEvent;
 use pitr::types::Lsn;
 
 use crate::support::{Server, TestDir, all_majors};

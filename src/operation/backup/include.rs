@@ -13,7 +13,8 @@ use tokio::runtime::Runtime;
 
 use super::BackupError;
 use super::streamed_wal::StreamedWal;
-use crate::postgres::replication::{ReplicationClient, SlotName, WalEvent, WalStream};
+use crate::postgres::replication::{ReplicationClient, SlotName};
+use crate::postgres::wal_stream::{WalEvent, WalStream};
 use crate::postgres::{ConnInfo, PostgresError};
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize, SystemId, TimelineId};
 
@@ -53,6 +54,10 @@ pub(super) struct Included {
     slot: SlotName,
     size: SegmentSize,
     standby: bool,
+    /// Whether commits wait for standbys. What is told to be flushed would make us one of them where the
+    /// names fit (`*` fits everybody), and commits would wait for whole segments: nothing is told then, and
+    /// the slot keeps all WAL until the backup has ended.
+    synchronous: bool,
 }
 
 impl Included {
@@ -67,16 +72,17 @@ impl Included {
         let runtime = super::source::runtime()?;
         let name = format!("pitr_backup_{}_{}", std::process::id(), now.0.as_second());
         let slot: SlotName = name.parse().map_err(BackupError::local("name the replication slot"))?;
-        let client = runtime.block_on(async {
+        let (client, synchronous) = runtime.block_on(async {
             let mut client = ReplicationClient::connect(info).await?;
             let found = client.identify_system().await?.system_id;
             if found != system {
                 return Err(BackupError::OtherSystem { what: "second connection", expected: system, found });
             }
+            let synchronous = !client.show("synchronous_standby_names").await?.is_empty();
             client.create_slot(&slot, true).await?;
-            Ok(client)
+            Ok((client, synchronous))
         })?;
-        Ok(Self { runtime, client, slot, size, standby })
+        Ok(Self { runtime, client, slot, size, standby, synchronous })
     }
 
     /// Streams from the segment that holds `from`, up to where the reins say. `limit` is how long it may
@@ -117,6 +123,7 @@ impl Included {
                 runtime: &self.runtime,
                 size: self.size,
                 standby: self.standby,
+                synchronous: self.synchronous,
                 timeline,
                 start,
                 buffer: Vec::new(),
@@ -147,6 +154,7 @@ struct Segments<'a> {
     runtime: &'a Runtime,
     size: SegmentSize,
     standby: bool,
+    synchronous: bool,
     timeline: TimelineId,
     /// Where the segment in `buffer` begins.
     start: Lsn,
@@ -205,7 +213,8 @@ impl Segments<'_> {
             }
             if tell {
                 let written = self.start.plus(self.buffer.len() as u64);
-                self.runtime.block_on(self.stream.reply(written, self.start, clock()))?;
+                let flushed = if self.synchronous { Lsn(0) } else { self.start };
+                self.runtime.block_on(self.stream.reply(written, flushed, clock()))?;
                 told = Instant::now();
             }
         }

@@ -8,6 +8,7 @@ use crate::types::{SegmentName, SystemId};
 
 const CLUSTER: &str = "cluster";
 const BACKUP: &str = "backup";
+const UNFINISHED: &str = "unfinished backups";
 const GAPS: &str = "WAL without gaps";
 const CONFLICTS: &str = "refused files";
 
@@ -34,6 +35,7 @@ pub fn check_archive(
     };
     let newest = backups.iter().rfind(|b| b.status == Status::Complete);
     findings.push(backup(&backups, newest));
+    findings.push(unfinished(&cluster).unwrap_or_else(|error| unusable(UNFINISHED, &error, advice)));
     if let Some(newest) = newest {
         findings.push(gaps(&cluster, newest).unwrap_or_else(|error| unusable(GAPS, &error, advice)));
     }
@@ -56,6 +58,22 @@ fn backup(backups: &[Backup], newest: Option<&Backup>) -> Finding {
         ),
         (None, None) => Finding::problem(BACKUP, "there is none: nothing can be restored", "run pitr backup"),
     }
+}
+
+/// What runs still and what failed look the same from here; neither is in the way of anything.
+fn unfinished(cluster: &Cluster<'_>) -> Result<Finding, RepositoryError> {
+    let unfinished = cluster.unfinished_backups()?;
+    Ok(match unfinished.last() {
+        None => Finding::ok(UNFINISHED, "none"),
+        Some(last) => {
+            let (count, id) = (unfinished.len(), &last.id);
+            let seen =
+                format!("{count}; the newest, {id}, was begun by process {} on {}", last.pid, last.host);
+            Finding::ok(UNFINISHED, seen).with_advice(
+                "once its process is gone this is garbage: its folder, without backup.json, may be removed",
+            )
+        }
+    })
 }
 
 /// Missing segments from the newest backup on, on its timeline and on later ones.

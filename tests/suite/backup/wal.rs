@@ -293,3 +293,30 @@ fn one_archive_whoever_fills_it() {
     assert_eq!(server.sql("SELECT failed_count FROM pg_stat_archiver"), "0");
     assert!(!dir.join("repo/main/0001/conflict").exists());
 }
+
+#[test]
+fn no_commit_ever_waits_for_a_backup() {
+    let dir = TestDir::new();
+    let server = Server::build(&dir, "primary")
+        .set("synchronous_standby_names", "*")
+        .set("synchronous_commit", "local")
+        .set("wal_sender_timeout", "2s")
+        .start();
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 100000) i;");
+    let pitr = Pitr::new(&dir).connecting_to(&server);
+    let mut child = pitr
+        .command(["backup", "--wal=include", "--max-rate=2M"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    // The server has heard from the stream how far it is, and still does not count it among its standbys.
+    server.wait_for(
+        "SELECT sync_state || coalesce(flush_lsn::text, '') FROM pg_stat_replication \
+         WHERE state = 'streaming' AND write_lsn IS NOT NULL",
+        "async",
+        60,
+    );
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
