@@ -60,8 +60,8 @@ said=$(awk -F'"' '/"Manifest-Checksum"/ { print $4 }' "$data/backup_manifest")
 found=$(awk '/"Manifest-Checksum"/ { exit } { print }' "$data/backup_manifest" | sha256sum | awk '{ print $1 }')
 [ "$said" = "$found" ] || fail "the manifest is not the one that the server wrote"
 
-# 5. WAL: every file of the archive from the backup's start on. Of several copies of a segment the longest counts: one is
-#    the beginning of the other, so it is the one with more bytes that are not zero.
+# 5. WAL: every file of the archive from the backup's start on. Of several copies of a segment the one counts whose
+#    summary (JSON in a frame that zstd skips, behind eight bytes) says that it can be read furthest.
 first=$(awk '/^START WAL LOCATION/ { gsub(/[^0-9A-F]/, "", $6); print substr($6, 9) }' "$data/backup_label")
 timeline=$(awk '/^START TIMELINE/ { print $3 }' "$data/backup_label")
 wal=$data-wal
@@ -70,17 +70,33 @@ for history in "$cluster"/wal/*.history.zst; do
     [ -e "$history" ] || continue
     zstd -dcq "$history" >"$wal/$(basename "$history" .zst)" || fail "$history is damaged"
 done
-length() { zstd -dcq "$1" 2>/dev/null | tr -d '\000' | wc -c; }
+reach() { # STORED-SEGMENT: 16 hexadecimal digits that sort, and 1 where nothing is marked as broken
+    length=$(od -An -tu4 -j4 -N4 "$1")
+    tail -c +9 "$1" | head -c $((length)) | awk '
+        match($0, /"end_of_valid":"[0-9A-F]+\/[0-9A-F]+"/) {
+            split(substr($0, RSTART + 16, RLENGTH - 17), half, "/")
+            key = sprintf("%8s%8s", half[1], half[2])
+            gsub(/ /, "0", key)
+            print key ($0 ~ /"damage":/ ? 0 : 1)
+        }'
+}
+behind() { # A B: whether A sorts behind B, as text
+    A=$1 B=$2 awk 'BEGIN { exit !("x" ENVIRON["A"] > "x" ENVIRON["B"]) }'
+}
 for stored in "$cluster"/wal/*/*/*.zst; do
     name=$(basename "$stored" .zst)
-    case $name in *.partial | *.backup) continue ;; esac
+    case $name in *.partial | *.backup | *.backup.*) continue ;; esac
     segment=${name%%.*}
-    # Compared as text, whatever timeline: log and segment number in hexadecimal sort as the numbers do.
-    awk -v a="x$(echo "$segment" | cut -c9-)" -v b="x$first" 'BEGIN { exit !(a >= b) }' || continue
-    zstd -tq "$stored" 2>/dev/null || { echo "recovery-by-hand: $stored is damaged, another copy is looked for" >&2; continue; }
-    if [ -e "$wal/$segment" ] && [ "$(tr -d '\000' <"$wal/$segment" | wc -c)" -ge "$(length "$stored")" ]; then
+    # Whatever its timeline: the numbers of log and segment, in hexadecimal, sort as text.
+    if behind "$first" "$(echo "$segment" | cut -c9-)"; then continue; fi
+    zstd -tq "$stored" 2>/dev/null || {
+        echo "recovery-by-hand: $stored is damaged; another copy is taken where there is one" >&2
         continue
-    fi
+    }
+    here=$(reach "$stored")
+    if [ -e "$wal/$segment" ] && ! behind "$here" "$best"; then continue; fi
+    # The copies of one segment follow each other in the list.
+    best=$here
     zstd -dcqf "$stored" >"$wal/$segment"
 done
 

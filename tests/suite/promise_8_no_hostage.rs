@@ -14,8 +14,6 @@ const TOOLS: &[&str] = &[
     "awk",
     "cp",
     "cat",
-    "tr",
-    "wc",
     "cut",
     "mkdir",
     "chmod",
@@ -24,6 +22,9 @@ const TOOLS: &[&str] = &[
     "ln",
     "ls",
     "basename",
+    "od",
+    "head",
+    "tail",
 ];
 
 #[test]
@@ -88,6 +89,42 @@ fn the_script_by_hand_brings_a_database_back_to_a_moment() {
     assert_eq!(server.sql("SELECT count(*) FROM distant"), "2500");
     assert_eq!(server.sql("SHOW archive_mode"), "off");
     assert!(std::fs::read_dir(&place).unwrap().next().is_some(), "the tablespace went somewhere else");
+}
+
+#[test]
+fn the_script_by_hand_takes_the_copy_that_can_be_read_furthest() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let pitr = Pitr::new(&dir);
+    let hook = pitr.hook("archive-push %p");
+    let mut server = Server::build(&dir, "primary").initdb("--wal-segsize=1").archive_command(&hook).start();
+    server.sql("CREATE TABLE t (n int)");
+    pitr.clone().connecting_to(&server).ok(["backup"]);
+    server.append_setting("archive_command", "false");
+    server.sql("SELECT pg_reload_conf()");
+    let segment = server.sql("INSERT INTO t VALUES (1); SELECT pg_walfile_name(pg_current_wal_lsn())");
+    // As a standby that was promoted in this segment would have pushed it.
+    let begun = std::fs::read(server.file("pg_wal").join(&segment)).unwrap();
+    server.sql("INSERT INTO t SELECT generate_series(2, 3000); SELECT pg_switch_wal()");
+    let cut_off = dir.create_dir("cut-off").join(&segment);
+    std::fs::write(&cut_off, begun).unwrap();
+    pitr.clone().in_dir(&server.data).ok(["archive-push", cut_off.to_str().unwrap()]);
+    server.append_setting("archive_command", &hook);
+    server.sql("SELECT pg_reload_conf()");
+    server.archive_now();
+    let copies =
+        std::fs::read_dir(dir.join(format!("repo/main/0001/wal/{}/{}", &segment[..8], &segment[8..16])));
+    let copies =
+        copies.unwrap().filter(|e| e.as_ref().unwrap().file_name().to_str().unwrap().starts_with(&segment));
+    assert_eq!(copies.count(), 2, "copies of {segment}");
+    server.stop(StopMode::Fast);
+
+    let copy = dir.join("copy");
+    by_hand(&dir, &copy, &[]).unwrap();
+    let mut server = Server::adopt(&dir, &copy, server.installation().major);
+    server.start();
+    server.wait_for("SELECT pg_is_in_recovery()", "f", 60);
+    assert_eq!(server.sql("SELECT count(*) FROM t"), "3000");
 }
 
 #[test]
