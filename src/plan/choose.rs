@@ -77,9 +77,10 @@ fn ambiguous(ends: &[Reached], wanted: &Wanted) -> Refusal {
         let history = end.lineage.history();
         let begin = history.ancestors.last();
         refusal.hints.push(format!(
-            "--target-timeline {}: {}ends at {}",
+            "--target-timeline {}: {}{} at {}",
             end.lineage.timeline(),
             begin.map_or_else(String::new, |b| format!("left timeline {} at {}, ", b.timeline, b.end)),
+            if wanted.target == Target::Latest { "ends" } else { "the target is" },
             end.stop.at
         ));
     }

@@ -179,6 +179,11 @@ impl EpochLayout {
         format!("{}/conflict/{name}.{digest}.discarded.json", self.base)
     }
 
+    /// The folder of all timelines' stream pieces.
+    pub fn stream(&self) -> String {
+        format!("{}/stream/", self.base)
+    }
+
     /// The folder of a timeline's stream pieces.
     pub fn stream_timeline(&self, timeline: TimelineId) -> String {
         format!("{}/stream/{}/", self.base, timeline.to_hex8())

@@ -60,7 +60,7 @@ fn facts_of(backup: &Backup) -> BackupFacts {
 fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
     let size = cluster.segment_size();
     let mut timelines = BTreeMap::new();
-    let known = cluster.timelines()?;
+    let known = cluster.begun_timelines()?;
     let lowest = known.first().copied();
     for timeline in &known {
         let segments = cluster.segments(*timeline)?;

@@ -293,6 +293,26 @@ fn immediate_needs_no_more_than_the_backups_own_wal() {
     assert!(plan.notes.iter().any(|n| n.contains("has to stream")), "{:?}", plan.notes);
 }
 
+#[test]
+fn the_beginning_of_a_segment_is_enough_for_a_backup_that_ends_in_it() {
+    let mut world = World::default().wal(1, [2]).backup(1, at(2, 100), at(3, 1000), 21);
+    refused(
+        &world.plan(&wanted(Target::Latest)),
+        "WAL segment 000000010000000000000003 is not in the archive",
+    );
+    world.pieces.push((1, at(3, 0), at(3, 1000)));
+    let plan = world.plan(&wanted(Target::Latest));
+    assert_eq!(accepted(&plan).2, at(3, 1000));
+    assert_eq!(plan.wal.unwrap().segments, 2);
+    // All of the backup's WAL in one piece, and no segment at all.
+    world.segments.insert(1, vec![]);
+    world.backups[0].start = at(3, 100);
+    assert_eq!(accepted(&world.plan(&wanted(Target::Immediate))).2, at(3, 1000));
+    // Less than the backup needs is nothing.
+    world.pieces = vec![(1, at(3, 0), at(3, 900))];
+    refused(&world.plan(&wanted(Target::Immediate)), "needs the WAL from");
+}
+
 proptest! {
     /// Whatever is missing: a plan that is made needs nothing that is not there, and stops no earlier than
     /// its backup ends.

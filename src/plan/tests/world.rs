@@ -37,6 +37,7 @@ pub(super) struct World {
     pub(super) broken: BTreeMap<SegmentName, SegmentFacts>,
     pub(super) cut: BTreeMap<SegmentName, Lsn>,
     pub(super) modified: BTreeMap<SegmentName, Moment>,
+    pub(super) pieces: Vec<(u32, Lsn, Lsn)>,
     pub(super) backups: Vec<BackupFacts>,
 }
 
@@ -83,6 +84,7 @@ impl World {
     pub(super) fn archive(&self) -> Archive {
         let timeline = |(id, segments): (&u32, &Vec<u64>)| {
             let id = TimelineId(*id);
+            let pieces = self.pieces.iter().filter(|p| p.0 == id.0).map(|p| (p.1, p.2)).collect();
             let orphan = self.orphans.contains(&id.0);
             let lines: String = self
                 .histories
@@ -98,7 +100,7 @@ impl World {
             } else {
                 TimelineHistory::parse(id, lines.as_bytes()).map_err(|e| e.to_string())
             };
-            (id, Timeline { history, orphan, segments: segments.clone(), pieces: Vec::new() })
+            (id, Timeline { history, orphan, segments: segments.clone(), pieces })
         };
         Archive { segment_size: SIZE, timelines: self.segments.iter().map(timeline).collect() }
     }

@@ -95,6 +95,16 @@ impl Cluster<'_> {
         }
     }
 
+    /// The timelines that have segments, or at least the beginning of one, in order.
+    pub fn begun_timelines(&self) -> Result<Vec<TimelineId>, RepositoryError> {
+        let mut timelines = self.timelines()?;
+        let folders = self.storage().list_folders(&self.layout().stream())?;
+        timelines.extend(folders.iter().filter_map(|f| u32::from_str_radix(f, 16).ok()).map(TimelineId));
+        timelines.sort_unstable();
+        timelines.dedup();
+        Ok(timelines)
+    }
+
     /// The stretches of segments that are not complete, as they were streamed: first position, and that
     /// behind the last byte.
     pub fn stream_pieces(&self, timeline: TimelineId) -> Result<Vec<(Lsn, Lsn)>, RepositoryError> {
