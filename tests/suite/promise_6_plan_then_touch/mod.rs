@@ -1,6 +1,7 @@
 //! Promise 6: `restore` proves its plan first. What cannot be reached is refused with the reason and nothing is written; what
 //! is planned is what the server then does, for every kind of target, on every major, along every timeline.
 
+mod borders;
 mod refusals;
 mod repositories;
 mod targets;

@@ -153,6 +153,42 @@ fn a_target_in_or_behind_a_gap_is_refused_and_one_before_it_is_not() {
 }
 
 #[test]
+fn a_backup_that_is_marked_as_damaged_is_taken_only_by_its_name() {
+    let scene = Scene::new();
+    let (repository, damaged) = scene.copy_of_repository("marked");
+    let info: serde_json::Value = serde_json::from_str(&scene.pitr.ok(["info", "--json"])).unwrap();
+    let ids: Vec<String> =
+        (0..2).map(|n| info["clusters"][0]["backups"][n]["id"].as_str().unwrap().to_owned()).collect();
+    let mark = |id: &str| {
+        let path = repository.join("main/0001/backup").join(id).join("backup.json");
+        let mut backup: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        backup["status"] = "damaged".into();
+        std::fs::write(&path, backup.to_string()).unwrap();
+    };
+    let to = format!("--to={}", scene.dir.join("target").display());
+    let chosen = |arguments: &[&str]| {
+        let mut all = vec!["restore", &to, "--plan", "--json"];
+        all.extend(arguments);
+        document(&damaged.run(all))["backup"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(chosen(&[]), ids[1]);
+    mark(&ids[1]);
+    assert_eq!(chosen(&[]), ids[0]);
+    assert_eq!(chosen(&["--backup", &ids[1]]), ids[1]);
+    mark(&ids[0]);
+    scene.refused(&damaged, &[], "every backup is marked as damaged");
+
+    // One whose description cannot be read is named, and does not hide the other.
+    let (repository, unreadable) = scene.copy_of_repository("unreadable");
+    std::fs::write(repository.join("main/0001/backup").join(&ids[1]).join("backup.json"), "{").unwrap();
+    let words = unreadable.ok(["restore", &to, "--plan"]);
+    assert!(
+        words.contains(&ids[0]) && words.contains(&format!("backup {} cannot be used", ids[1])),
+        "{words}"
+    );
+}
+
+#[test]
 fn a_time_that_names_no_single_moment_is_wrong_usage() {
     let scene = Scene::new();
     for (time, words) in [
