@@ -4,12 +4,18 @@ use std::io::ErrorKind;
 
 use crate::operation::backup::BackupError;
 use crate::postgres::PostgresError;
+use crate::repository::RepositoryError;
+use crate::repository::backup_set::BackupSetError;
+use crate::storage::StorageErrorKind;
 
 /// What to ask; `None` where the error says it all.
 pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
     let error = error.chain().find_map(|e| e.downcast_ref::<BackupError>())?;
     Some(match error {
         BackupError::Postgres(e) => return server(e),
+        BackupError::Set(BackupSetError::Storage(e)) => return store(e.kind),
+        BackupError::Repository(RepositoryError::Storage(e)) => return store(e.kind),
+        BackupError::Set(BackupSetError::Spool(_)) => "is there room for temporary files (TMPDIR)?",
         BackupError::WalMissing { .. } => {
             "does archive_command work and lead into this repository? for a standby: give --primary, or run \
              pg_switch_wal() on the primary; --wal include needs no archiving"
@@ -23,6 +29,17 @@ pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
         BackupError::DamagedPages { .. } => {
             "is the disk or its controller failing? --keep-damaged keeps such a backup, marked as damaged"
         }
+        _ => return None,
+    })
+}
+
+fn store(kind: StorageErrorKind) -> Option<&'static str> {
+    Some(match kind {
+        StorageErrorKind::Full => {
+            "make room, or raise the quota; what this backup has stored counts for nothing, and pitr info names it"
+        }
+        StorageErrorKind::Denied => "may this user write there?",
+        StorageErrorKind::RootMissing => "is the disk mounted, or the bucket's name right?",
         _ => return None,
     })
 }

@@ -38,7 +38,8 @@ pub struct BackupArgs {
     #[arg(long, value_name = "RATE", value_parser = quantity::rate)]
     max_rate: Option<u32>,
     /// Where the WAL from start to end comes from: the server's archiver, or a second connection. With
-    /// auto it is the archiver where the server's last segments have arrived, and the command says so.
+    /// auto it is the archiver where the server's last segments have arrived (for a standby: and --primary is
+    /// given), and the command says which.
     #[arg(long, value_enum, default_value = "auto")]
     wal: WalArg,
     /// How long to wait for the last WAL, as 10min or 90s.
@@ -148,7 +149,7 @@ impl BackupArgs {
             WalArg::Archive => true,
             WalArg::Include => false,
             WalArg::Auto => {
-                let archiving = source.archiving(clusters);
+                let archiving = source.archiving(clusters, primary.is_some());
                 let (mode, why) = (if archiving.works { "archive" } else { "include" }, archiving.why);
                 progress.say(&format!("WAL: {mode}, because {why}"));
                 archiving.works

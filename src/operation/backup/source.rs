@@ -53,10 +53,17 @@ impl BackupSource {
 
     /// Looks for the segments before the server's current one in every repository: what a setting says is
     /// hope, what has arrived is proof. The one just ended may be on its way, so the one before it will do.
-    pub fn archiving(&self, clusters: &[Cluster<'_>]) -> Archiving {
+    ///
+    /// Of a standby's backup the archiver brings the last segment when the primary has ended it. Where
+    /// nobody can ask it to (`primary`), that may take for ever.
+    pub fn archiving(&self, clusters: &[Cluster<'_>], primary: bool) -> Archiving {
         let no = |why: String| Archiving { works: false, why };
         if self.archive_mode == "off" {
             return no("archive_mode is off on the server".to_owned());
+        }
+        if self.standby && !primary {
+            return no("this is a standby, and no --primary is given that could be asked to end its segment"
+                .to_owned());
         }
         let current = self.segment_size.number_of(self.identity.position);
         let timeline = self.identity.timeline.0;

@@ -57,7 +57,7 @@ impl StreamedWal<'_> {
         }
         let content = scan.as_ref().map(WalContent::from);
         // Where the name is taken, the two are compared byte by byte.
-        let file = spooled(bytes).map_err(BackupError::local("write a temporary file of WAL"))?;
+        let file = spooled(bytes).map_err(BackupError::local("write a temporary file of WAL (TMPDIR)"))?;
         let mut wal = WalFile { name, file: &file, modified: None, content, frames };
         self.destinations.each(|cluster| match cluster.store_wal(&mut wal)? {
             StoreOutcome::Conflict { with, kept, .. } => Err(BackupError::Wal {

@@ -78,6 +78,11 @@ fn a_standbys_backup_ends_the_primarys_segment_or_says_that_it_waits_for_it() {
     };
     write("t");
     let of_standby = pitr.clone().connecting_to(&standby);
+    // With nobody to ask, a second connection is the only way that is sure to end.
+    let auto = of_standby.run(["backup"]);
+    auto.expect_code(0);
+    auto.expect_said("WAL: include, because this is a standby, and no --primary is given");
+    drop(std::fs::remove_dir_all(dir.join("repo/main/0001/backup")));
     let arguments = ["backup", "--wal=archive", "--wal-timeout=4s"];
     let failed = of_standby.run(arguments);
     failed.expect_code(1);

@@ -209,6 +209,7 @@ fn a_full_disk_means_a_clear_error_and_no_backup() {
     for (failed, backups) in outcomes {
         failed.expect_code(1);
         failed.expect_said("No space left");
+        failed.expect_said("hint: make room, or raise the quota");
         assert_eq!(backups.len(), 0);
     }
     no_traces(&server);
