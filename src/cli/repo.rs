@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use anyhow::{Context, anyhow};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
 
 use super::settings::{Global, Settings};
@@ -85,12 +85,22 @@ fn cat(
     let mut out = std::io::stdout();
     if let (Ok(file), false) = (name.parse::<WalFileName>(), raw) {
         let cluster = repository.cluster(&settings.cluster, global.system_id)?;
+        let written = std::cell::Cell::new(false);
         let found = cluster.fetch(
             file,
-            || Ok::<(), anyhow::Error>(()),
-            |chunk| out.write_all(&chunk).context("cannot write to stdout"),
+            // What is on stdout cannot be taken back: another copy must not be appended to half of the first.
+            || match written.get() {
+                false => Ok(()),
+                true => bail!(
+                    "a copy of {file} broke off half-way; `pitr repo ls` shows whether there is another"
+                ),
+            },
+            |chunk| {
+                written.set(true);
+                out.write_all(&chunk).context("cannot write to stdout")
+            },
         )?;
-        return if found { Ok(()) } else { Err(anyhow!("{file} is not in the archive").into()) };
+        return if found.is_some() { Ok(()) } else { Err(anyhow!("{file} is not in the archive").into()) };
     }
     let object = repository.storage().read(name)?.ok_or_else(|| anyhow!("there is no object {name}"))?;
     if raw || !name.ends_with(".zst") {

@@ -198,6 +198,19 @@ pub fn remove(path: &Path) -> Result<bool, Error> {
     remove_at(rustix::fs::CWD, path)
 }
 
+/// Removes what killed processes left under temporary names in the directory where `path` will stand. What
+/// cannot be looked at or removed stays: it is in nobody's way.
+pub fn remove_abandoned(path: &Path) {
+    let Ok(dir) = open_dir(parent_of(path)) else { return };
+    let Ok(entries) = rustix::fs::Dir::read_from(&dir) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if new_file::is_abandoned(name.to_str().unwrap_or_default()) {
+            let _ = rustix::fs::unlinkat(&dir, name, AtFlags::empty());
+        }
+    }
+}
+
 /// An open file without a name: gone with its last descriptor, whatever kills the process.
 pub fn unnamed_file(dir: &Path) -> Result<File, Error> {
     tempfile::tempfile_in(dir).map_err(|e| Error::new("create a temporary file in", dir, e))

@@ -183,3 +183,12 @@ fn temp_name() -> String {
     let random = std::hash::RandomState::new().build_hasher().finish();
     format!("{TEMP_PREFIX}{}-{random:016x}", std::process::id())
 }
+
+/// Whether this is a temporary name of a process that is no more. Only for directories that no other host
+/// writes to: a number says nothing about another host's processes.
+pub(super) fn is_abandoned(name: &str) -> bool {
+    let process = name.strip_prefix(TEMP_PREFIX).and_then(|rest| rest.split_once('-')?.0.parse::<u32>().ok());
+    let processes = Path::new("/proc");
+    process
+        .is_some_and(|number| processes.join("self").exists() && !processes.join(number.to_string()).exists())
+}

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::data_directory::{ControlFileError, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
+use crate::repository::wal_archive::Reach;
 use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::{Storage, StorageErrorKind};
 use crate::types::{Moment, SystemId, WalFileName};
@@ -81,11 +82,23 @@ pub fn archive_get(
         return Err(GetError::Taken { path: target.display().to_string() });
     }
     let get = Get { memory, file, target: &target, own, options, now };
-    let mut failure = None;
+    if own.is_some() {
+        // Each killed hook leaves up to a segment in pg_wal, where nobody else looks for it.
+        durable::remove_abandoned(&target);
+    }
+    let (mut best, mut failure) = (None::<Fetched>, None);
     for storage in storages {
         match get.ask(storage) {
-            Ok(true) => return Ok(true),
-            Ok(false) => {}
+            Ok(Some(fetched)) if fetched.reach.is_whole() => {
+                return get.place(fetched).map(|()| true);
+            }
+            // A copy that was cut off, or is damaged: another repository may hold a better one.
+            Ok(Some(fetched)) => {
+                if best.as_ref().is_none_or(|best| best.reach < fetched.reach) {
+                    best = Some(fetched);
+                }
+            }
+            Ok(None) => {}
             // One that could be asked and is wrong weighs more than one that could not be asked.
             Err(error) => match &failure {
                 Some(first) if !GetError::is_unreachable(first) => {}
@@ -93,8 +106,20 @@ pub fn archive_get(
             },
         }
     }
-    // One repository that could not be asked may be the one that has it.
-    failure.map_or(Ok(false), Err)
+    // One repository that could not be asked may be the one that has it, or has more of it.
+    match (failure, best) {
+        (Some(error), _) => Err(error),
+        (None, Some(best)) => get.place(best).map(|()| true),
+        (None, None) => Ok(false),
+    }
+}
+
+/// A file that was fetched and verified, under a temporary name beside its destination.
+struct Fetched {
+    file: NewFile,
+    reach: Reach,
+    /// What a segment's length must be.
+    segment_size: u64,
 }
 
 struct Get<'a> {
@@ -120,14 +145,18 @@ impl From<RepositoryError> for Stop {
 }
 
 impl Get<'_> {
-    fn ask(&self, storage: Arc<dyn Storage>) -> Result<bool, GetError> {
-        self.deliver(storage).map_err(|stop| match stop {
+    fn ask(&self, storage: Arc<dyn Storage>) -> Result<Option<Fetched>, GetError> {
+        self.fetch(storage).map_err(|stop| match stop {
             Stop::Repository(source) => GetError::Repository { name: self.file.to_string(), source },
-            Stop::Write(source) => GetError::Write { path: self.target.display().to_string(), source },
+            Stop::Write(source) => self.write_error(source),
         })
     }
 
-    fn deliver(&self, storage: Arc<dyn Storage>) -> Result<bool, Stop> {
+    fn write_error(&self, source: Box<dyn std::error::Error + Send + Sync>) -> GetError {
+        GetError::Write { path: self.target.display().to_string(), source }
+    }
+
+    fn fetch(&self, storage: Arc<dyn Storage>) -> Result<Option<Fetched>, Stop> {
         use std::io::Write;
         let repository = Repository::open(storage, self.memory, Create::Nothing, self.now)?;
         let cluster = match (self.own, self.options.system) {
@@ -149,30 +178,32 @@ impl Get<'_> {
                 None => Err(Stop::Write("it was not begun".into())),
             },
         )?;
-        if !found {
-            return Ok(false);
-        }
-        let Some(mut new) = new.into_inner() else {
+        let Some(reach) = found else { return Ok(None) };
+        let Some(file) = new.into_inner() else {
             return Err(Stop::Write("nothing was fetched".into()));
         };
-        let name = self.target.file_name().ok_or_else(|| Stop::Write("it has no file name".into()))?;
-        let size = new.file().metadata().map_err(|e| Stop::Write(e.into()))?.len();
-        // The server syncs what it keeps; it only must never see half a file.
-        new.replace_unsynced(name).map_err(|e| Stop::Write(e.into()))?;
-        // A last look: exit 0 without the file would be taken for the archive's end.
-        let there = std::fs::metadata(self.target).map_err(|e| Stop::Write(e.into()))?.len();
-        let expected = match self.file {
-            WalFileName::Segment(_) => cluster.segment_size().bytes(),
-            _ => size,
-        };
-        if there != expected {
-            drop(durable::remove(self.target));
-            return Err(Stop::Write(format!("it has {there} bytes instead of {expected}").into()));
-        }
         // What was asked for is done; a memory that cannot be kept only weakens the next look.
         if let Err(error) = repository.remember(self.memory, &cluster) {
             tracing::warn!(%error, "cannot remember the repository on this host");
         }
-        Ok(true)
+        Ok(Some(Fetched { file, reach, segment_size: cluster.segment_size().bytes() }))
+    }
+
+    fn place(&self, mut fetched: Fetched) -> Result<(), GetError> {
+        let name = self.target.file_name().ok_or_else(|| self.write_error("it has no file name".into()))?;
+        let written = fetched.file.file().metadata().map_err(|e| self.write_error(e.into()))?.len();
+        // The server syncs what it keeps; it only must never see half a file.
+        fetched.file.replace_unsynced(name).map_err(|e| self.write_error(e.into()))?;
+        // A last look: exit 0 without the file would be taken for the archive's end.
+        let there = std::fs::metadata(self.target).map_err(|e| self.write_error(e.into()))?.len();
+        let expected = match self.file {
+            WalFileName::Segment(_) => fetched.segment_size,
+            _ => written,
+        };
+        if there != expected {
+            drop(durable::remove(self.target));
+            return Err(self.write_error(format!("it has {there} bytes instead of {expected}").into()));
+        }
+        Ok(())
     }
 }

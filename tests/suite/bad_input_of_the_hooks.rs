@@ -199,6 +199,34 @@ fn what_a_healthy_server_writes_is_never_called_damaged() {
     }
 }
 
+#[test]
+fn a_segment_that_ends_early_is_stored_without_a_warning() {
+    let server = Finished::new();
+    for ((name, bytes), tail) in
+        server.segments.iter().zip(["zeros", "an older page's bytes", "half a record"])
+    {
+        let mut cut = wal_bytes::cut_off(name, bytes, bytes.len() / 2);
+        let end = wal_bytes::record_from(name, bytes, bytes.len() / 2);
+        match tail {
+            "zeros" => {}
+            // As a recycled file: what the segment before last held at the same place.
+            "an older page's bytes" => {
+                let page = (end / 8192 + 1) * 8192;
+                cut[page..].copy_from_slice(&server.segments[0].1[page..]);
+            }
+            // As a server that crashed: the beginning of a record that was never finished.
+            _ => cut[end..end + 30].copy_from_slice(&bytes[end..end + 30]),
+        }
+        let outcome = server.push(name, &cut);
+        outcome.expect_code(0);
+        assert_eq!(outcome.stderr, "", "{tail}");
+        assert_eq!(server.get(name), cut, "{tail}");
+        // And the whole one is welcome beside it.
+        server.push(name, bytes).expect_code(0);
+        assert_eq!(server.get(name), *bytes, "{tail}");
+    }
+}
+
 /// A file system of its own, with so much room; gone at the end.
 struct Mounted(std::path::PathBuf);
 

@@ -309,8 +309,32 @@ fn wherever_a_get_is_killed_no_half_file_stands_at_the_destination_and_the_next_
             assert_ne!(outcome.code, Some(1), "{case}");
             assert!(!out.exists() || std::fs::read(&out).unwrap() == *bytes, "{case}: half a file");
             assert_eq!(server.get(name), *bytes, "{case}");
+            let left: Vec<_> =
+                tree(&server.data.join("pg_wal")).into_keys().filter(|f| f.contains("tmp")).collect();
+            assert!(left.is_empty(), "{case}: {left:?} would stay in pg_wal for ever");
         }
     }
+}
+
+#[test]
+fn a_push_asks_the_store_no_more_than_it_must() {
+    use pitr::storage::faulty::Call;
+    let server = Finished::new();
+    let (name, bytes) = &server.segments[0];
+    let place = Place::prepared(&server, Before::AnotherSegment);
+    server.put(name, bytes);
+    let push = || {
+        let counting = Arc::new(FaultyStorage::new(place.store()));
+        place.push(&server, name, Arc::clone(&counting) as Arc<dyn Storage>).unwrap();
+        let count = |call| counting.count(call);
+        let other = [Call::Create, Call::Delete, Call::Size, Call::RawConditionalPut, Call::ListFolders];
+        assert_eq!(other.map(count), [0; 5]);
+        [Call::Read, Call::List, Call::ReadRange, Call::Begin, Call::Commit].map(count)
+    };
+    // Three identities (repository, cluster, system), the newest epoch, one write.
+    assert_eq!(push(), [3, 1, 0, 1, 1]);
+    // The same again: one refused write, one listing of its copies, one read.
+    assert_eq!(push(), [3, 2, 1, 1, 1]);
 }
 
 #[test]

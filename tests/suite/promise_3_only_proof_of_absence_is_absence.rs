@@ -1,7 +1,9 @@
 //! Promise 3: only proof of absence is absence. Exit 1 is proof; everything else that is not the file is 255, and no server in
 //! recovery opens because of it.
 
-use crate::support::{Answer, BrokenS3, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until};
+use crate::support::{
+    Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until, wal_bytes,
+};
 
 #[test]
 fn archive_get_says_absent_only_with_proof() {
@@ -389,4 +391,53 @@ fn a_standby_that_may_take_unreachable_for_absent_goes_on_with_streaming() {
     standby.append_setting("restore_command", &once.hook("archive-get %f %p"));
     assert!(standby.try_start(30).is_err());
     assert!(standby.file("standby.signal").exists());
+}
+
+#[test]
+fn a_shorter_copy_is_no_answer_while_a_longer_one_is_damaged_or_cannot_be_asked_for() {
+    let server = Finished::new();
+    let (name, bytes) = &server.segments[0];
+    let cut = wal_bytes::cut_off(name, bytes, bytes.len() / 2);
+    let get = |pitr: &Pitr| {
+        let out = server.data.join("pg_wal/RECOVERYXLOG");
+        drop(std::fs::remove_file(&out));
+        let outcome = pitr.run(["archive-get", name, "pg_wal/RECOVERYXLOG"]);
+        (outcome.code.unwrap(), std::fs::read(&out).unwrap_or_default())
+    };
+    server.push(name, &cut).expect_code(0);
+    assert_eq!(get(&server.pitr), (0, cut.clone()));
+
+    // Two repositories, of which the second has more.
+    server.dir.create_dir("second");
+    let url = |place: &str| format!("file://{}", server.dir.join(place).display());
+    let second = server.pitr.clone().repository(url("second"));
+    let path = server.put(name, bytes);
+    second.run(["archive-push", &path]).expect_code(0);
+    let table = |place: &str| format!("[[repository]]\nurl = \"{}\"\n", url(place));
+    let of = |places: [&str; 2]| {
+        let config =
+            server.dir.write(format!("{}-{}.toml", places[0], places[1]), places.map(table).concat());
+        server.pitr.clone().without("PITR_REPOSITORY").env("PITR_CONFIG", config.display().to_string())
+    };
+    assert_eq!(get(&of(["repo", "second"])), (0, bytes.clone()));
+    assert_eq!(get(&of(["second", "repo"])), (0, bytes.clone()));
+    // Away, it may have more, as it has.
+    for places in [["repo", "gone"], ["gone", "repo"]] {
+        assert_eq!(get(&of(places)), (255, Vec::new()), "{places:?}");
+    }
+
+    // One repository with both copies, of which the longer one breaks.
+    server.pitr.run(["archive-push", &path]).expect_code(0);
+    assert_eq!(get(&server.pitr), (0, bytes.clone()));
+    let (sibling, mut stored) = server
+        .objects()
+        .into_iter()
+        .find(|(object, _)| object.contains(name.as_str()) && !object.ends_with(&format!("{name}.zst")))
+        .unwrap();
+    let at = stored.len() - 50;
+    stored[at] ^= 1;
+    server.dir.write(format!("repo/{sibling}"), &stored);
+    assert_eq!(get(&server.pitr), (255, Vec::new()));
+    assert_eq!(get(&of(["repo", "second"])), (0, bytes.clone()), "any repository will do that has it whole");
+    server.pitr.run(["repo", "cat", name]).expect_code(1);
 }

@@ -129,7 +129,9 @@ fn arrived(
     )?;
     let url = cluster.object_url(&cluster.layout().segment(segment));
     match bytes.get() {
-        _ if !found => Err(RepositoryError::damaged(url, "it was there a moment ago and cannot be read")),
+        _ if found.is_none() => {
+            Err(RepositoryError::damaged(url, "it was there a moment ago and cannot be read"))
+        }
         bytes if bytes != cluster.segment_size().bytes() => {
             Err(RepositoryError::damaged(url, format!("it holds {bytes} bytes")))
         }

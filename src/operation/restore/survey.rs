@@ -136,7 +136,7 @@ impl<'c> ArchivedWal<'c> {
                 Ok(())
             },
         )?;
-        if found { Ok(current.into_inner()) } else { Err(vanished(self.cluster, segment)) }
+        if found.is_some() { Ok(current.into_inner()) } else { Err(vanished(self.cluster, segment)) }
     }
 }
 
@@ -206,17 +206,21 @@ impl WalReader for ArchivedWal<'_> {
         }
         // Transactions' records are short; only the lists of a giant one fill more than this.
         const HEAD: usize = 1 << 20;
-        let mut head = Vec::new();
+        let head = std::cell::RefCell::new(Vec::new());
         self.cluster.fetch(
             WalFileName::Segment(second),
-            || Ok::<(), RepositoryError>(()),
+            || {
+                head.borrow_mut().clear();
+                Ok::<(), RepositoryError>(())
+            },
             |chunk| {
+                let mut head = head.borrow_mut();
                 let room = HEAD.saturating_sub(head.len()).min(chunk.len());
                 head.extend_from_slice(chunk.get(..room).unwrap_or_default());
                 Ok(())
             },
         )?;
-        scanner.finish_split(&head);
+        scanner.finish_split(&head.into_inner());
         Ok(scanner.found().cloned())
     }
 }
