@@ -94,3 +94,57 @@ fn the_units_and_the_cron_file_are_what_their_readers_expect() {
         );
     }
 }
+
+#[test]
+fn every_field_that_is_written_is_in_the_format() {
+    let dir = TestDir::new();
+    let repository = dir.create_dir("repo");
+    let pitr = Pitr::new(&dir);
+    let server = Server::build(&dir, "primary").archive_command(&pitr.hook("archive-push %p")).start();
+    server.sql("CREATE TABLE t (n int); SELECT pg_create_restore_point('p')");
+    pitr.connecting_to(&server).ok(["backup", "--annotate", "a=b"]);
+    let format = text("FORMAT.md");
+    let mut seen = 0;
+    let mut folders = vec![repository];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let bytes = std::fs::read(&path).unwrap();
+            let name = path.to_str().unwrap();
+            let documents: Vec<serde_json::Value> = if name.ends_with(".json") {
+                vec![serde_json::from_slice(&bytes).unwrap()]
+            } else if name.ends_with("files.zst") {
+                let lines = String::from_utf8(zstd::decode_all(&bytes[..]).unwrap()).unwrap();
+                lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+            } else if name.contains("/wal/") {
+                let length = u32::from_le_bytes(bytes[4..8].try_into().unwrap()) as usize;
+                vec![serde_json::from_slice(&bytes[8..8 + length]).unwrap()]
+            } else {
+                continue;
+            };
+            for document in documents {
+                seen += 1;
+                for field in fields(&document).into_iter().filter(|field| field != "a") {
+                    let known =
+                        [format!("`{field}`"), format!("\"{field}\":")].iter().any(|f| format.contains(f));
+                    assert!(known, "{field} of {name} is not in FORMAT.md");
+                }
+            }
+        }
+    }
+    assert!(seen > 100, "{seen}");
+}
+
+fn fields(value: &serde_json::Value) -> Vec<String> {
+    match value {
+        serde_json::Value::Object(map) => {
+            map.iter().flat_map(|(name, value)| std::iter::once(name.clone()).chain(fields(value))).collect()
+        }
+        serde_json::Value::Array(values) => values.iter().flat_map(fields).collect(),
+        _ => Vec::new(),
+    }
+}

@@ -164,9 +164,12 @@ impl RestoreArgs {
             dir.display()
         ));
         if !dir.join("postgresql.conf").exists() {
-            complain(
-                "hint: the backup holds no postgresql.conf (Debian keeps it in /etc): start with -o '-c config_file=FILE'",
-            );
+            // Debian's names the data directory, and one that is started with it alone is the old one, not the copy.
+            complain(&format!(
+                "hint: the backup holds no postgresql.conf (Debian keeps it in /etc): start with -o '-c config_file=FILE \
+                 -c data_directory={0} -c external_pid_file={0}/copy.pid', and another port where the old server runs",
+                dir.display()
+            ));
         }
         Ok(())
     }
