@@ -180,9 +180,10 @@ impl Segments<'_> {
                 return Ok(None);
             }
             if let Some(stop) = reins.stop() {
-                let whole = self.buffer.is_empty();
-                if at >= stop && (whole || self.standby) {
-                    if !whole {
+                // A busy primary has gone on into the next segment by then: what came of it is not needed.
+                let complete = self.start >= stop;
+                if complete || (at >= stop && self.standby) {
+                    if !complete {
                         self.piece(sink)?;
                     }
                     return Ok(None);

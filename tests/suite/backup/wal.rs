@@ -284,6 +284,23 @@ fn what_a_standbys_backup_leaves_unfinished_is_kept_as_a_piece() {
 }
 
 #[test]
+fn a_busy_primary_that_has_gone_on_into_the_next_segment_keeps_no_backup_waiting() {
+    let dir = TestDir::new();
+    let server = Server::build(&dir, "primary").set("synchronous_commit", "off").start();
+    server.sql("CREATE TABLE t (i int)");
+    let pitr = Pitr::new(&dir).connecting_to(&server);
+    let mut work = server.psql();
+    work.args(["-c", "DO $$ BEGIN LOOP INSERT INTO t VALUES (1); COMMIT; END LOOP; END $$"]);
+    let mut work = work.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    server.wait_for("SELECT count(*) > 0 FROM t", "t", 60);
+    let backup = take(&pitr, &["--wal=include", "--wal-timeout=60s"]);
+    assert!(work.try_wait().unwrap().is_none(), "the server was not busy all the time");
+    work.kill().unwrap();
+    work.wait().unwrap();
+    assert!(last_segment(&dir, &backup).exists());
+}
+
+#[test]
 fn one_archive_whoever_fills_it() {
     // The second connection and the archiver store the same segments: neither is in the other's way.
     let dir = TestDir::new();
