@@ -19,6 +19,7 @@ pub(super) fn run(args: &BackupArgs, global: &Global) -> Result<(), Stop> {
         primary: settings.primary_conninfo.as_deref(),
         env: &|name| std::env::var(name).ok(),
         level: settings.level,
+        temp_dir: settings.spool.clone(),
         host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
         clock: &now,
     };

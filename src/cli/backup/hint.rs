@@ -15,7 +15,7 @@ pub fn hint(error: &anyhow::Error) -> Option<&'static str> {
         BackupError::Postgres(e) => return server(e),
         BackupError::Set(BackupSetError::Storage(e)) => return store(e.kind),
         BackupError::Repository(RepositoryError::Storage(e)) => return store(e.kind),
-        BackupError::Set(BackupSetError::Spool(_)) => "is there room for temporary files (TMPDIR)?",
+        BackupError::Set(BackupSetError::Spool(_)) => "is there room for temporary files (archive.spool)?",
         BackupError::WalMissing { .. } => {
             "does archive_command work and lead into this repository? for a standby: give --primary, or run \
              pg_switch_wal() on the primary; --wal include needs no archiving"

@@ -5,6 +5,7 @@ mod progress;
 pub(super) mod quantity;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -85,6 +86,8 @@ pub struct Surroundings<'a> {
     pub env: &'a dyn Fn(&str) -> Option<String>,
     /// zstd's level.
     pub level: i32,
+    /// Where temporary files go.
+    pub temp_dir: PathBuf,
     /// This host's name.
     pub host: String,
     /// The clock.
@@ -132,6 +135,7 @@ impl BackupArgs {
             keep_damaged: self.keep_damaged,
             level: around.level,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
+            temp_dir: around.temp_dir.clone(),
             host: around.host.clone(),
         };
         let connection = self.connection(around)?;

@@ -39,7 +39,7 @@ impl Progress {
             ProgressDrawTarget::hidden()
         };
         let style = ProgressStyle::with_template(
-            "{bar:30} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {msg}",
+            "{bar:20} {binary_bytes}/{binary_total_bytes} {binary_bytes_per_sec} {wide_msg}",
         );
         let bar = ProgressBar::with_draw_target(None, target);
         if let Ok(style) = style {

@@ -5,6 +5,8 @@
 //! it with the connection, whatever happens to us. Whole segments are handed on under their names. A
 //! primary ends its segment with the backup; of a standby's last segment there is only a piece.
 
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -126,7 +128,8 @@ impl Included {
                 synchronous: self.synchronous,
                 timeline,
                 start,
-                buffer: Vec::new(),
+                buffer: sink.buffer()?,
+                filled: 0,
             };
             match segments.run(sink, reins, limit, clock)? {
                 None => break,
@@ -158,7 +161,8 @@ struct Segments<'a> {
     timeline: TimelineId,
     /// Where the segment in `buffer` begins.
     start: Lsn,
-    buffer: Vec<u8>,
+    buffer: File,
+    filled: u64,
 }
 
 impl Segments<'_> {
@@ -175,7 +179,7 @@ impl Segments<'_> {
         let mut told = Instant::now();
         let mut ended: Option<Instant> = None;
         loop {
-            let at = self.start.plus(self.buffer.len() as u64);
+            let at = self.start.plus(self.filled);
             if reins.cancel.load(Ordering::Relaxed) {
                 return Ok(None);
             }
@@ -213,7 +217,7 @@ impl Segments<'_> {
                 },
             }
             if tell {
-                let written = self.start.plus(self.buffer.len() as u64);
+                let written = self.start.plus(self.filled);
                 let flushed = if self.synchronous { Lsn(0) } else { self.start };
                 self.runtime.block_on(self.stream.reply(written, flushed, clock()))?;
                 told = Instant::now();
@@ -223,17 +227,20 @@ impl Segments<'_> {
 
     /// Whether a segment was completed, and is durable.
     fn take(&mut self, mut bytes: &[u8], sink: StreamedWal<'_>) -> Result<bool, BackupError> {
-        let size = usize::try_from(self.size.bytes()).unwrap_or(usize::MAX);
+        let local = BackupError::local("buffer WAL");
         let mut completed = false;
         while !bytes.is_empty() {
-            let (now, later) = bytes.split_at(bytes.len().min(size - self.buffer.len()));
-            self.buffer.reserve_exact(if self.buffer.capacity() == 0 { size } else { 0 });
-            self.buffer.extend_from_slice(now);
+            let room = usize::try_from(self.size.bytes() - self.filled).unwrap_or(usize::MAX);
+            let (now, later) = bytes.split_at(bytes.len().min(room));
+            if let Err(e) = self.buffer.write_all_at(now, self.filled) {
+                return Err(local(e));
+            }
+            self.filled += now.len() as u64;
             bytes = later;
-            if self.buffer.len() == size {
+            if self.filled == self.size.bytes() {
                 sink.segment(self.name(), &self.buffer)?;
                 self.start = self.start.plus(self.size.bytes());
-                self.buffer.clear();
+                self.filled = 0;
                 completed = true;
             }
         }
@@ -241,7 +248,7 @@ impl Segments<'_> {
     }
 
     fn piece(&self, sink: StreamedWal<'_>) -> Result<(), BackupError> {
-        sink.piece(self.timeline, self.start, &self.buffer)
+        sink.piece(self.timeline, self.start, &self.buffer, self.filled)
     }
 
     fn name(&self) -> SegmentName {

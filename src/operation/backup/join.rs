@@ -2,6 +2,7 @@
 //! the streams.
 
 use std::io::BufRead;
+use std::path::Path;
 
 use super::BackupError;
 use crate::pgdata::backup_manifest::{Manifest, ManifestFile, ManifestReader};
@@ -23,7 +24,7 @@ struct Files {
 }
 
 impl ManifestJoin {
-    pub(super) fn new(index: &Spool, level: i32) -> Result<Self, BackupError> {
+    pub(super) fn new(index: &Spool, level: i32, temp_dir: &Path) -> Result<Self, BackupError> {
         let temporary = "read the temporary file of the index";
         Ok(Self {
             manifest: ManifestReader::new(),
@@ -32,7 +33,8 @@ impl ManifestJoin {
                 archive: String::new(),
                 line: String::new(),
             },
-            spool: Spool::new(level).map_err(BackupError::local("make a temporary file for the manifest"))?,
+            spool: Spool::new(level, temp_dir)
+                .map_err(BackupError::local("make a temporary file for the manifest"))?,
             failed: None,
         })
     }

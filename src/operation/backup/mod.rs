@@ -26,6 +26,7 @@ pub use error::BackupError;
 pub use options::{BackupOptions, Monitor, Wal};
 pub use source::{Archiving, BackupSource};
 
+use crate::durable;
 use crate::postgres::PostgresError;
 use crate::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions};
 use crate::repository::Cluster;
@@ -64,6 +65,8 @@ pub fn backup(
         _ => Nudge::NotNeeded,
     };
     nudge.check(monitor)?;
+    durable::create_dirs(&options.temp_dir, durable::DIR_MODE)
+        .map_err(BackupError::local("make the directory for temporary files"))?;
     let start_time = clock();
     // Before the backup begins: the slot is what keeps its WAL.
     let included = match wal {
@@ -99,7 +102,8 @@ pub fn backup(
     let estimate = tablespaces.iter().map(|t| t.size).try_fold(0u64, |sum, size| Some(sum + size?));
     monitor.started(&started.id, estimate);
 
-    let streamed = StreamedWal { destinations: &destinations, size, level: options.level };
+    let streamed =
+        StreamedWal { destinations: &destinations, size, level: options.level, temp_dir: &options.temp_dir };
     let reins = include::Reins::default();
     let mut received = std::thread::scope(|scope| {
         let streaming = included.map(|included| {

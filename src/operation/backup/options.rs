@@ -1,6 +1,7 @@
 //! What the operator chose, and who is told.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::postgres::ConnInfo;
@@ -58,6 +59,9 @@ pub struct BackupOptions {
     pub level: i32,
     /// Compressing threads.
     pub threads: usize,
+    /// Where the index, the manifest and a streamed segment wait, in files without a name. Made where it is
+    /// missing.
+    pub temp_dir: PathBuf,
     /// This host's name.
     pub host: String,
 }

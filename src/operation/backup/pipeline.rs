@@ -110,7 +110,8 @@ pub(super) fn start<'scope, 'env: 'scope>(
         drop(give_back.send(Vec::new()));
     }
     let (to_writer, done) = channel();
-    let index = Spool::new(level).map_err(BackupError::local("make a temporary file for the index"))?;
+    let index = Spool::new(level, &options.temp_dir)
+        .map_err(BackupError::local("make a temporary file for the index"))?;
     for _ in 0..threads {
         let (queue, to_writer) = (Arc::clone(&queue), to_writer.clone());
         scope.spawn(move || {

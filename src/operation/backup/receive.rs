@@ -66,7 +66,11 @@ pub(super) fn receive(
                         let (_, files) = done.finish().map_err(|e| cause(e, &failure))?;
                         let stored = handle.join().ok().flatten();
                         let stored = stored.ok_or_else(|| cause(IntakeError::Stopped, &failure))?;
-                        joined = Some((ManifestJoin::new(&stored.index, options.level)?, stored, files));
+                        joined = Some((
+                            ManifestJoin::new(&stored.index, options.level, &options.temp_dir)?,
+                            stored,
+                            files,
+                        ));
                     }
                     let (join, ..) = joined.as_mut().ok_or_else(|| unexpected("a manifest"))?;
                     join.push(&bytes)?;

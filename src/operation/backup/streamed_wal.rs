@@ -1,10 +1,12 @@
 //! WAL that came over a connection, into every repository: one archive, whoever fills it.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use super::BackupError;
 use super::destinations::Destinations;
+use crate::durable;
 use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
 use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId, WalFileName};
 use crate::wal::SegmentScanner;
@@ -16,37 +18,51 @@ pub(super) struct StreamedWal<'d> {
     pub(super) size: SegmentSize,
     /// zstd's.
     pub(super) level: i32,
+    pub(super) temp_dir: &'d Path,
 }
 
 impl StreamedWal<'_> {
-    /// A whole segment.
-    pub(super) fn segment(&self, name: SegmentName, bytes: &[u8]) -> Result<(), BackupError> {
-        self.store(WalFileName::Segment(name), bytes)
+    /// An unnamed file for the segment that is being streamed: it may be of 1 GiB.
+    pub(super) fn buffer(&self) -> Result<File, BackupError> {
+        durable::unnamed_file(self.temp_dir).map_err(BackupError::local("buffer WAL"))
+    }
+
+    /// A whole segment: the first bytes of the file.
+    pub(super) fn segment(&self, name: SegmentName, file: &File) -> Result<(), BackupError> {
+        self.store(WalFileName::Segment(name), file, self.size.bytes())
     }
 
     /// A timeline's history file.
     pub(super) fn history(&self, timeline: TimelineId, bytes: &[u8]) -> Result<(), BackupError> {
-        self.store(WalFileName::History(timeline), bytes)
+        let mut file = self.buffer()?;
+        file.write_all(bytes).map_err(BackupError::local("buffer WAL"))?;
+        self.store(WalFileName::History(timeline), &file, bytes.len() as u64)
     }
 
-    /// The start of a segment that is not complete: the WAL from `from` on.
-    pub(super) fn piece(&self, timeline: TimelineId, from: Lsn, bytes: &[u8]) -> Result<(), BackupError> {
+    /// The start of a segment that is not complete: the WAL from `from` on, `length` bytes of the file.
+    pub(super) fn piece(
+        &self,
+        timeline: TimelineId,
+        from: Lsn,
+        file: &File,
+        length: u64,
+    ) -> Result<(), BackupError> {
         let what = format!("the WAL of timeline {timeline} from {from}");
-        let mut frames = self.encode(bytes, &what, |_| {})?;
+        let mut frames = self.encode(file, length, &what, |_| {})?;
         self.destinations.each(|cluster| {
-            let name = cluster.layout().stream_piece(timeline, from, from.plus(bytes.len() as u64));
+            let name = cluster.layout().stream_piece(timeline, from, from.plus(length));
             frames.store(cluster.storage(), &name, &name, None, None)?;
             Ok(())
         })
     }
 
-    fn store(&self, name: WalFileName, bytes: &[u8]) -> Result<(), BackupError> {
+    fn store(&self, name: WalFileName, file: &File, length: u64) -> Result<(), BackupError> {
         let text = name.to_string();
         let mut scanner = match name {
             WalFileName::Segment(s) => Some(SegmentScanner::new(s, self.size)),
             _ => None,
         };
-        let frames = self.encode(bytes, &text, |chunk| {
+        let frames = self.encode(file, length, &text, |chunk| {
             if let Some(scanner) = &mut scanner {
                 scanner.push(chunk);
             }
@@ -57,8 +73,7 @@ impl StreamedWal<'_> {
         }
         let content = scan.as_ref().map(WalContent::from);
         // Where the name is taken, the two are compared byte by byte.
-        let file = spooled(bytes).map_err(BackupError::local("write a temporary file of WAL (TMPDIR)"))?;
-        let mut wal = WalFile { name, file: &file, modified: None, content, frames };
+        let mut wal = WalFile { name, file, modified: None, content, frames };
         self.destinations.each(|cluster| match cluster.store_wal(&mut wal)? {
             StoreOutcome::Conflict { with, kept, .. } => Err(BackupError::Wal {
                 what: text.clone(),
@@ -71,18 +86,13 @@ impl StreamedWal<'_> {
 
     fn encode(
         &self,
-        mut bytes: &[u8],
+        mut file: &File,
+        length: u64,
         what: &str,
         inspect: impl FnMut(&[u8]),
     ) -> Result<EncodedFrames, BackupError> {
-        let length = bytes.len() as u64;
-        EncodedFrames::encode(&mut bytes, length, self.level, &std::env::temp_dir(), what, inspect)
+        file.seek(SeekFrom::Start(0)).map_err(BackupError::local("read buffered WAL"))?;
+        EncodedFrames::encode(&mut file.take(length), length, self.level, self.temp_dir, what, inspect)
             .map_err(|source| BackupError::Wal { what: what.to_owned(), source: source.into() })
     }
-}
-
-fn spooled(bytes: &[u8]) -> std::io::Result<File> {
-    let mut file = tempfile::tempfile()?;
-    file.write_all(bytes)?;
-    Ok(file)
 }

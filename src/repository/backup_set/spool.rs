@@ -3,9 +3,11 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::path::Path;
 
 use super::format::Digest;
 use crate::codec::{FrameEncoder, MAX_FRAME_RAW};
+use crate::durable;
 
 /// Collects raw bytes; see the module's text.
 pub struct Spool {
@@ -28,10 +30,10 @@ impl std::fmt::Debug for Spool {
 pub type SpoolReader = BufReader<zstd::stream::read::Decoder<'static, BufReader<File>>>;
 
 impl Spool {
-    /// An empty one, in the system's directory for temporary files.
-    pub fn new(level: i32) -> io::Result<Self> {
+    /// An empty one, in this directory.
+    pub fn new(level: i32, temp_dir: &Path) -> io::Result<Self> {
         Ok(Self {
-            file: tempfile::tempfile()?,
+            file: durable::unnamed_file(temp_dir).map_err(io::Error::other)?,
             encoder: FrameEncoder::new(level)?,
             raw: Vec::new(),
             stored: Vec::new(),

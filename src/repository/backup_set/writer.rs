@@ -23,7 +23,7 @@ pub enum BackupSetError {
     #[error("{0} is there already: is another backup being written under the same name?")]
     Taken(String),
     /// The temporary file for index and manifest.
-    #[error("cannot write or read the temporary file for the backup's index (TMPDIR)")]
+    #[error("cannot write or read the temporary file for the backup's index")]
     Spool(#[from] io::Error),
     /// A descriptor that cannot be written as JSON.
     #[error("cannot write {what} as JSON")]

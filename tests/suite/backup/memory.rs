@@ -7,7 +7,7 @@ use std::process::Stdio;
 use pitr::repository::backup_set::format::Backup;
 use pitr::storage::{S3Storage, Storage};
 
-use super::{restore_by_hand, verify};
+use super::{restore_by_hand, started, verify};
 use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir};
 
 /// Takes a backup and looks at its process: the greatest memory in MiB.
@@ -74,4 +74,20 @@ fn a_big_file_takes_no_more_memory_into_a_directory_or_a_bucket() {
     let mirror = dir.join("mirror");
     download(&S3Storage::new(store.options(&bucket, "some/prefix")), &mirror);
     verify(&server, &restore_by_hand(&mirror, &backup, &dir.join("restored")));
+}
+
+#[test]
+fn segments_of_any_size_are_streamed_in_little_memory() {
+    let dir = TestDir::new();
+    let pitr = Pitr::new(&dir);
+    let server =
+        Server::build(&dir, "primary").initdb("--wal-segsize=256").set("max_wal_size", "1GB").start();
+    server.sql("CREATE TABLE t AS SELECT generate_series(1, 100000) i;");
+    let (peak, backup) = measured(&pitr.clone().connecting_to(&server));
+    eprintln!("256 MiB a segment: {peak} MiB");
+    assert!(peak > 0 && peak < 100, "{peak} MiB");
+    drop(server);
+    let data = restore_by_hand(&dir.join("repo"), &backup, &dir.join("restored"));
+    let copy = started(&dir, &pitr, &backup, &data);
+    assert_eq!(copy.sql("SELECT count(*) FROM t"), "100000");
 }

@@ -215,8 +215,8 @@ fn a_full_disk_means_a_clear_error_and_no_backup() {
     no_traces(&server);
 }
 
-/// A way to the server that ends after so many bytes, without a word.
-fn cut_after(server: &Server, bytes: usize) -> u16 {
+/// A way to the server whose answers pass through `change`, until it wants no more.
+fn through(server: &Server, mut change: impl FnMut(&mut Vec<u8>) -> bool + Send + 'static) -> u16 {
     use std::io::{Read, Write};
     let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap();
     let (port, to) = (listener.local_addr().unwrap().port(), server.port);
@@ -225,13 +225,15 @@ fn cut_after(server: &Server, bytes: usize) -> u16 {
         let mut upstream = std::net::TcpStream::connect(("127.0.0.1", to)).unwrap();
         let (mut from_client, mut to_server) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
         let forward = std::thread::spawn(move || drop(std::io::copy(&mut from_client, &mut to_server)));
-        let (mut left, mut piece) = (bytes, vec![0; 64 << 10]);
-        while left > 0 {
+        let mut goes_on = true;
+        while goes_on {
+            let mut piece = vec![0; 64 << 10];
             let n = upstream.read(&mut piece).unwrap_or(0);
-            if n == 0 || client.write_all(&piece[..n.min(left)]).is_err() {
+            piece.truncate(n);
+            goes_on = n > 0 && change(&mut piece);
+            if client.write_all(&piece).is_err() {
                 break;
             }
-            left = left.saturating_sub(n);
         }
         for stream in [&client, &upstream] {
             drop(stream.shutdown(std::net::Shutdown::Both));
@@ -239,6 +241,39 @@ fn cut_after(server: &Server, bytes: usize) -> u16 {
         drop(forward.join());
     });
     port
+}
+
+/// A way to the server that ends after so many bytes, without a word.
+fn cut_after(server: &Server, bytes: usize) -> u16 {
+    let mut left = bytes;
+    through(server, move |piece| {
+        piece.truncate(left);
+        left -= piece.len();
+        left > 0
+    })
+}
+
+#[test]
+fn a_byte_that_changes_on_the_way_is_found_and_its_file_is_named() {
+    let dir = TestDir::new();
+    let (server, pitr) = archiving(&dir);
+    server.sql("CREATE TABLE t AS SELECT 'needle in the stack of ' || i FROM generate_series(1, 10000) i; CHECKPOINT;");
+    let file = server.sql("SELECT pg_relation_filepath('t')");
+    let mut changed = false;
+    let port = through(&server, move |piece| {
+        let found = piece.windows(6).position(|window| window == b"needle").filter(|_| !changed);
+        if let Some(at) = found {
+            piece[at] ^= 1;
+            changed = true;
+        }
+        true
+    });
+    let conninfo = format!("host=127.0.0.1 port={port} user=postgres sslmode=disable");
+    let failed = pitr.run(["backup", "--wal=archive", "--conninfo", &conninfo]);
+    failed.expect_code(1);
+    failed.expect_said(&format!("{file} arrived "));
+    failed.expect_said("but the server's manifest says");
+    assert_eq!(listed(&pitr).0.len(), 0);
 }
 
 #[test]

@@ -58,6 +58,7 @@ fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Resu
         keep_damaged: false,
         level: -7,
         threads: 2,
+        temp_dir: dir.join("temporary"),
         host: "test".to_owned(),
     };
     let wal = Wal::Include { connection };
