@@ -29,10 +29,18 @@ impl AcceptArgs {
             segment_size: control.segment_size,
             postgres_major: Some(u32::from(control.major)),
         };
+        let mut accepted = Vec::new();
         for storage in settings.storages()? {
             let repository = Repository::open(storage, &settings.memory(), Create::RootAndIdentity, now())?;
             let (cluster, new) = repository.open_epoch(&settings.cluster, &system, now())?;
             repository.remember(&settings.memory(), &cluster)?;
+            if global.json {
+                accepted.push(serde_json::json!({
+                    "repository": repository.url(), "name": cluster.name().as_str(), "new": new,
+                    "system_identifier": system.system_identifier, "epoch": cluster.epoch().0,
+                }));
+                continue;
+            }
             let done = if new { "is now bound" } else { "was already bound" };
             say(&format!(
                 "cluster \"{}\" in {} {done} to system identifier {} (epoch {})",
@@ -41,6 +49,9 @@ impl AcceptArgs {
                 system.system_identifier,
                 cluster.epoch()
             ));
+        }
+        if global.json {
+            say(&serde_json::json!({ "accepted": accepted }).to_string());
         }
         Ok(())
     }

@@ -1,5 +1,7 @@
 //! `pitr info`
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::settings::{Global, Settings};
@@ -7,33 +9,44 @@ use super::{Stop, complain, now, say};
 use crate::operation::restore::{ArchivedWal, Survey};
 use crate::plan::{gaps, windows};
 use crate::repository::{Cluster, Create, Repository, RepositoryError};
+use crate::storage::Storage;
 use crate::types::SegmentName;
 
 pub(super) fn run(global: &Global) -> Result<(), Stop> {
     let settings = Settings::load(global)?;
+    let clusters = super::from_any(settings.storages()?, |storage| look(storage, &settings, global))?;
+    if global.json {
+        say(&json!({ "clusters": clusters }).to_string());
+    } else if clusters.is_empty() {
+        say("no cluster has been archived or backed up here yet");
+    } else {
+        for cluster in &clusters {
+            say(&super::info_text::words(cluster, now()));
+        }
+    }
+    Ok(())
+}
+
+fn look(storage: Arc<dyn Storage>, settings: &Settings, global: &Global) -> anyhow::Result<Vec<Value>> {
+    let repository = Repository::open(storage, &settings.memory(), Create::Nothing, now())?;
+    let names = match &global.cluster {
+        Some(name) => vec![name.clone()],
+        None => repository.cluster_names()?,
+    };
     let mut clusters = Vec::new();
-    for storage in settings.storages()?.into_iter().take(1) {
-        let repository = Repository::open(storage, &settings.memory(), Create::Nothing, now())?;
-        let names = match &global.cluster {
-            Some(name) => vec![name.clone()],
-            None => repository.cluster_names()?,
-        };
-        for name in names {
-            for cluster in repository.epochs(&name)? {
+    for name in names {
+        let epochs = repository.epochs(&name)?;
+        if epochs.is_empty() && global.cluster.is_some() {
+            // Asked for by name: that there is none is an error, and it says which there are.
+            repository.cluster(&name, None)?;
+        }
+        for cluster in epochs {
+            if global.system_id.is_none_or(|system| cluster.identity().system_identifier == system) {
                 clusters.push(describe(&cluster)?);
             }
         }
     }
-    if global.json {
-        say(&json!({ "clusters": clusters }).to_string());
-    } else if clusters.is_empty() {
-        say("no clusters");
-    } else {
-        for cluster in &clusters {
-            print(cluster);
-        }
-    }
-    Ok(())
+    Ok(clusters)
 }
 
 fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
@@ -78,62 +91,8 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
         .collect();
     Ok(json!({
         "name": cluster.name().as_str(),
-        "epoch": cluster.epoch().0,
         "system_identifier": cluster.identity().system_identifier,
         "postgres_major": cluster.identity().postgres_major,
         "backups": backups, "unfinished": unfinished, "wal": wal, "recovery_windows": windows,
     }))
-}
-
-fn print(cluster: &Value) {
-    let text = |v: &Value| v.as_str().map_or_else(|| v.to_string(), str::to_owned);
-    let field = |v: &Value, name: &str| text(v.get(name).unwrap_or(&Value::Null));
-    let list = |name: &str| cluster.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
-    say(&format!(
-        "cluster {}: system identifier {}, PostgreSQL {}",
-        field(cluster, "name"),
-        field(cluster, "system_identifier"),
-        field(cluster, "postgres_major")
-    ));
-    for b in list("backups") {
-        say(&format!(
-            "  backup {}  {} … {}  WAL from {} to {}  {} bytes, {} stored  {}",
-            field(&b, "id"),
-            field(&b, "start_time"),
-            field(&b, "stop_time"),
-            field(&b, "start_lsn"),
-            field(&b, "stop_lsn"),
-            field(&b, "size"),
-            field(&b, "stored_size"),
-            field(&b, "status")
-        ));
-    }
-    for u in list("unfinished") {
-        say(&format!(
-            "  unfinished {}, begun by process {} on {}: it runs still, or failed and is garbage; nothing restores from it",
-            field(&u, "id"),
-            field(&u, "pid"),
-            field(&u, "host")
-        ));
-    }
-    for w in list("wal") {
-        say(&format!(
-            "  WAL of timeline {}: {} … {}, {} segments",
-            field(&w, "timeline"),
-            field(&w, "first"),
-            field(&w, "last"),
-            field(&w, "segments")
-        ));
-        for gap in w.get("gaps").and_then(Value::as_array).into_iter().flatten() {
-            say(&format!("    MISSING {} … {}", field(gap, "first"), field(gap, "last")));
-        }
-    }
-    for w in list("recovery_windows") {
-        say(&format!(
-            "  can be restored, timeline {}: {} … {}",
-            field(&w, "timeline"),
-            field(&w, "from"),
-            field(&w, "to")
-        ));
-    }
 }

@@ -17,6 +17,7 @@ mod demo;
 mod hint;
 mod hook;
 mod info;
+mod info_text;
 mod log;
 mod repo;
 mod restore;
@@ -141,4 +142,23 @@ fn now() -> Moment {
 fn cwd() -> anyhow::Result<std::path::PathBuf> {
     use anyhow::Context;
     std::env::current_dir().context("cannot tell the current directory")
+}
+
+/// What the first repository says that can be asked; any of several may be read. Those before it are
+/// complained about.
+fn from_any<T>(
+    storages: Vec<std::sync::Arc<dyn crate::storage::Storage>>,
+    mut ask: impl FnMut(std::sync::Arc<dyn crate::storage::Storage>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let mut failure = None;
+    for storage in storages {
+        if let Some(error) = failure.take() {
+            complain(&format!("pitr: {error:#}; asking the next repository"));
+        }
+        match ask(storage) {
+            Ok(answer) => return Ok(answer),
+            Err(error) => failure = Some(error),
+        }
+    }
+    Err(failure.unwrap_or_else(|| anyhow::anyhow!("no repository is configured")))
 }

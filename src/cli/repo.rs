@@ -4,11 +4,12 @@ use std::io::Write;
 
 use anyhow::{Context, anyhow, bail};
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::settings::{Global, Settings};
-use super::{Stop, now, say};
+use super::{Stop, complain, now, say};
 use crate::repository::layout::name_digest;
-use crate::repository::{Create, Repository};
+use crate::repository::{Cluster, Create, Repository};
 use crate::types::WalFileName;
 
 #[derive(Debug, Args)]
@@ -49,30 +50,74 @@ impl RepoArgs {
         let repository =
             Repository::open(settings.first_storage()?, &settings.memory(), Create::Nothing, now())?;
         match &self.verb {
-            RepoVerb::Ls { folder } => {
-                let folder = match folder.trim_end_matches('/') {
-                    "" => String::new(),
-                    name => format!("{name}/"),
-                };
-                repository.storage().list(&folder, None, &mut |object| {
-                    say(&format!("{:>12}  {}", object.size, object.name));
-                })?;
-            }
+            RepoVerb::Ls { folder } => ls(&repository, folder, global.json)?,
             RepoVerb::Cat { name, raw } => cat(&repository, name, *raw, &settings, global)?,
             RepoVerb::Resolve { file, discard } => {
                 let cluster = repository.cluster(&settings.cluster, global.system_id)?;
-                let digest = name_digest(discard);
-                let kept = cluster.layout().conflict(*file, digest);
-                if repository.storage().size(&kept)?.is_none() {
-                    return Err(anyhow!("nothing is kept as {}", cluster.object_url(&kept)).into());
+                let digest = resolve(&cluster, *file, discard)?;
+                if global.json {
+                    say(&json!({ "file": file.to_string(), "digest": digest, "discarded": true }).to_string());
+                } else {
+                    say(&format!("{file} with digest {digest} is not wanted: its next push is acknowledged"));
                 }
-                let word = serde_json::json!({ "format": 1, "discarded": now() }).to_string();
-                repository.storage().create(&cluster.layout().discarded(*file, digest), word.into())?;
-                say(&format!("{file} with digest {digest} is not wanted: its next push is acknowledged"));
             }
         }
         Ok(())
     }
+}
+
+/// A bucket may hold millions: each object is written as it is listed, also into the one JSON document.
+fn ls(repository: &Repository, folder: &str, as_json: bool) -> anyhow::Result<()> {
+    let name = folder.trim_end_matches('/');
+    let prefix = if name.is_empty() { String::new() } else { format!("{name}/") };
+    let mut count = 0u64;
+    let mut show = |name: &str, size: u64| {
+        if as_json {
+            let before = if count == 0 { "{\"objects\":[" } else { "," };
+            say(&format!("{before}{}", json!({ "name": name, "size": size })));
+        } else {
+            say(&format!("{size:>12}  {name}"));
+        }
+        count += 1;
+    };
+    // One object by its whole name; a folder is none.
+    let single = if name.is_empty() { None } else { repository.storage().size(name)? };
+    match single {
+        Some(size) => show(name, size),
+        None => repository.storage().list(&prefix, None, &mut |object| show(&object.name, object.size))?,
+    }
+    match (count, as_json) {
+        (0, _) if !name.is_empty() => bail!("there is nothing below {}/{name}", repository.url()),
+        (0, true) => say("{\"objects\":[]}"),
+        (_, true) => say("]}"),
+        _ => {}
+    }
+    Ok(())
+}
+
+fn resolve(cluster: &Cluster<'_>, file: WalFileName, discard: &str) -> anyhow::Result<String> {
+    let digest = name_digest(discard);
+    let storage = cluster.storage();
+    let folder = cluster.layout().conflicts();
+    let start = format!("{folder}{file}.");
+    let mut kept = Vec::new();
+    storage.list(&folder, None, &mut |object| {
+        let stem = object.name.strip_prefix(&start).and_then(|rest| rest.strip_suffix(".zst"));
+        kept.extend(stem.map(str::to_owned));
+    })?;
+    if !kept.iter().any(|one| one == digest) {
+        let of = match kept.is_empty() {
+            true => "nothing of it was refused".to_owned(),
+            false => format!("refused were the ones with digest {}", kept.join(", ")),
+        };
+        bail!(
+            "{file} with digest {digest} is not among the refused files of {}: {of}",
+            cluster.object_url(&folder)
+        );
+    }
+    let word = json!({ "format": 1, "discarded": now() }).to_string();
+    storage.create(&cluster.layout().discarded(file, digest), word.into())?;
+    Ok(digest.to_owned())
 }
 
 fn cat(
@@ -81,10 +126,18 @@ fn cat(
     raw: bool,
     settings: &Settings,
     global: &Global,
-) -> Result<(), Stop> {
+) -> anyhow::Result<()> {
     let mut out = std::io::stdout();
-    if let (Ok(file), false) = (name.parse::<WalFileName>(), raw) {
+    if let Ok(file) = name.parse::<WalFileName>() {
         let cluster = repository.cluster(&settings.cluster, global.system_id)?;
+        if raw {
+            let copies = cluster.wal_copies(file)?;
+            let Some(first) = copies.first() else { bail!("{file} is not in the archive") };
+            for copy in copies.iter().skip(1) {
+                complain(&format!("another copy of it is {copy}"));
+            }
+            return copy_out(repository, first, &mut out);
+        }
         let written = std::cell::Cell::new(false);
         let found = cluster.fetch(
             file,
@@ -100,13 +153,30 @@ fn cat(
                 out.write_all(&chunk).context("cannot write to stdout")
             },
         )?;
-        return if found.is_some() { Ok(()) } else { Err(anyhow!("{file} is not in the archive").into()) };
+        return if found.is_some() { Ok(()) } else { Err(anyhow!("{file} is not in the archive")) };
     }
-    let object = repository.storage().read(name)?.ok_or_else(|| anyhow!("there is no object {name}"))?;
     if raw || !name.ends_with(".zst") {
-        out.write_all(&object).context("cannot write to stdout")?;
-    } else {
-        zstd::stream::copy_decode(&object[..], &mut out).with_context(|| format!("cannot decode {name}"))?;
+        return copy_out(repository, name, &mut out);
+    }
+    let object = repository.storage().read(name)?.ok_or_else(|| missing(repository, name))?;
+    zstd::stream::copy_decode(&object[..], &mut out).with_context(|| format!("cannot decode {name}"))
+}
+
+/// The stored bytes, a few at a time.
+fn copy_out(repository: &Repository, name: &str, out: &mut impl Write) -> anyhow::Result<()> {
+    const CHUNK: u64 = 8 << 20;
+    let storage = repository.storage();
+    let size = storage.size(name)?.ok_or_else(|| missing(repository, name))?;
+    let mut at = 0;
+    while at < size {
+        let bytes = storage.read_range(name, at..(at + CHUNK).min(size))?;
+        let bytes = bytes.filter(|b| !b.is_empty()).ok_or_else(|| missing(repository, name))?;
+        out.write_all(&bytes).context("cannot write to stdout")?;
+        at += bytes.len() as u64;
     }
     Ok(())
+}
+
+fn missing(repository: &Repository, name: &str) -> anyhow::Error {
+    anyhow!("there is no object {}/{name} (pitr repo ls shows which there are)", repository.url())
 }

@@ -17,6 +17,8 @@ mod bad_input_of_the_hooks;
 mod hooks_start_light;
 mod libpq_conventions;
 mod logins;
+mod looking_at_what_is_stored;
+mod promise_10_secrets_stay_secret;
 mod promise_1_acknowledged_is_durable;
 mod promise_2_nothing_is_overwritten;
 mod promise_3_only_proof_of_absence_is_absence;

@@ -13,7 +13,7 @@ pub enum ConnInfoError {
     #[error("the connection parameter \"{0}\" is not supported with this value")]
     Unsupported(String),
     /// A value of the wrong kind.
-    #[error("the connection parameter \"{key}\" cannot be \"{value}\": expected {expected}")]
+    #[error("the connection parameter \"{key}\" cannot be {}: expected {expected}", shown(key, value))]
     Value {
         /// The key.
         key: &'static str,
@@ -48,4 +48,12 @@ pub enum ConnInfoError {
     /// No name to log in with.
     #[error("no user is given, and the operating system has no name for this one")]
     NoUser,
+}
+
+/// A URI whose host was forgotten has the password where the port is looked for.
+fn shown(key: &str, value: &str) -> String {
+    if key == "port" && !value.bytes().all(|b| b.is_ascii_digit()) {
+        return "what stands there".to_owned();
+    }
+    format!("\"{value}\"")
 }
