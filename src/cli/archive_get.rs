@@ -27,11 +27,21 @@ pub(super) struct GetArgs {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Unreachable {
+pub(super) enum Unreachable {
     /// Exit 255: recovery stops and can be started again.
     Abort,
     /// Exit 1, after the retries: for a standby that can also stream.
     Absent,
+}
+
+impl Unreachable {
+    /// As it stands on a command line.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Abort => "abort",
+            Self::Absent => "absent",
+        }
+    }
 }
 
 impl GetArgs {

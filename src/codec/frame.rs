@@ -91,18 +91,69 @@ impl FrameEncoder {
     }
 }
 
+/// Decodes frames; keeps zstd's working memory between them.
+pub struct FrameDecoder {
+    inner: zstd::bulk::Decompressor<'static>,
+}
+
+impl std::fmt::Debug for FrameDecoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FrameDecoder")
+    }
+}
+
+impl FrameDecoder {
+    /// A decoder.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { inner: zstd::bulk::Decompressor::new()? })
+    }
+
+    /// Decodes one frame into `raw`, whose memory is used again, and proves that it is what was promised.
+    /// After an error `raw` is empty: nobody can use what was not proved.
+    pub fn decode(
+        &mut self,
+        stored: &[u8],
+        raw_len: usize,
+        expected_blake3: &str,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        raw.clear();
+        let proved = self.decode_unproved(stored, raw_len, expected_blake3, raw);
+        if proved.is_err() {
+            raw.clear();
+        }
+        proved
+    }
+
+    fn decode_unproved(
+        &mut self,
+        stored: &[u8],
+        raw_len: usize,
+        expected_blake3: &str,
+        raw: &mut Vec<u8>,
+    ) -> Result<(), CodecError> {
+        if raw_len > MAX_FRAME_RAW {
+            return Err(CodecError::Length { expected: MAX_FRAME_RAW as u64, found: raw_len as u64 });
+        }
+        raw.reserve_exact(raw_len);
+        self.inner.decompress_to_buffer(stored, raw).map_err(CodecError::Zstd)?;
+        if raw.len() != raw_len {
+            return Err(CodecError::Length { expected: raw_len as u64, found: raw.len() as u64 });
+        }
+        let found = blake3_hex(raw);
+        if found == expected_blake3 {
+            Ok(())
+        } else {
+            Err(CodecError::Digest { expected: expected_blake3.to_owned(), found })
+        }
+    }
+}
+
 /// Decodes one frame and proves that it is what was promised.
 pub fn decode_frame(stored: &[u8], raw_len: usize, expected_blake3: &str) -> Result<Vec<u8>, CodecError> {
-    let raw = zstd::bulk::decompress(stored, raw_len).map_err(CodecError::Zstd)?;
-    if raw.len() != raw_len {
-        return Err(CodecError::Length { expected: raw_len as u64, found: raw.len() as u64 });
-    }
-    let found = blake3_hex(&raw);
-    if found == expected_blake3 {
-        Ok(raw)
-    } else {
-        Err(CodecError::Digest { expected: expected_blake3.to_owned(), found })
-    }
+    let mut raw = Vec::new();
+    FrameDecoder::new().map_err(CodecError::Zstd)?.decode(stored, raw_len, expected_blake3, &mut raw)?;
+    Ok(raw)
 }
 
 /// Decodes a run of frames as a whole (small files: an index, a manifest) and proves its digest.

@@ -10,5 +10,7 @@ mod skippable;
 #[cfg(test)]
 mod tests;
 
-pub use frame::{CodecError, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_frame, decode_frames};
+pub use frame::{
+    CodecError, FrameDecoder, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_frame, decode_frames,
+};
 pub use skippable::{SKIPPABLE_HEADER_LEN, SkippableHeader, encode_skippable};

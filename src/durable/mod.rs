@@ -13,6 +13,7 @@
 //! write beside it a minute later.
 
 mod new_file;
+mod tree;
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -24,6 +25,7 @@ use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 pub use new_file::{NewFile, Published};
+pub use tree::{Claim, Marker, Owner, TreeSync, create_dir, create_file, create_symlink, marker_is_held};
 
 /// What a temporary name starts with. Readers never show such names.
 pub const TEMP_PREFIX: &str = ".pitr-tmp-";
@@ -146,37 +148,6 @@ pub fn sync_dir_at(at: impl AsFd, path: &Path) -> Result<(), Error> {
 /// Makes the bytes of an open file durable, whoever wrote them. Once for a file: see the module's text.
 pub fn sync_file(file: impl AsFd, path: &Path) -> Result<(), Error> {
     rustix::fs::fsync(file).map_err(|e| Error::new(SYNC_FILE, path, e))
-}
-
-/// Makes everything written to the file system that holds `path` durable: one flush for a restored data
-/// directory instead of one for each of its files. Reports a write-back that failed since `watch` was
-/// opened, so open the directory before the first byte is written.
-pub fn sync_file_system(watch: impl AsFd, path: &Path) -> Result<(), Error> {
-    rustix::fs::syncfs(watch).map_err(|e| Error::new(SYNC_FILE_SYSTEM, path, e))
-}
-
-/// Creates a file that must not exist and opens it for writing; `mode` is exact, whatever the umask.
-/// Not durable by itself: for many files at once, followed by [`sync_file_system`].
-pub fn create_file(path: &Path, mode: u32) -> Result<File, Error> {
-    let file =
-        create_exclusive(rustix::fs::CWD, path, mode).map_err(|e| Error::new("create the file", path, e))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))
-        .map_err(|e| Error::new("set the mode of", path, e))?;
-    Ok(file)
-}
-
-/// Creates one directory with exactly this mode. Not durable by itself, as [`create_file`].
-pub fn create_dir(path: &Path, mode: u32) -> Result<(), Error> {
-    rustix::fs::mkdirat(rustix::fs::CWD, path, Mode::from_raw_mode(mode))
-        .map_err(|e| Error::new("create the directory", path, e))?;
-    rustix::fs::chmodat(rustix::fs::CWD, path, Mode::from_raw_mode(mode), AtFlags::empty())
-        .map_err(|e| Error::new("set the mode of", path, e))
-}
-
-/// Creates a symbolic link. Not durable by itself, as [`create_file`].
-pub fn create_symlink(target: &Path, link: &Path) -> Result<(), Error> {
-    rustix::fs::symlinkat(target, rustix::fs::CWD, link)
-        .map_err(|e| Error::new("create the symbolic link", link, e))
 }
 
 /// Removes a name below an open directory; whether it was there is the answer. Durable when it returns.

@@ -71,9 +71,9 @@ fn a_directory_below_a_file_is_an_error() {
 fn a_restored_file_has_exactly_its_mode_and_overwrites_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("pg_control");
-    drop(create_file(&path, 0o666).unwrap());
+    drop(create_file(&path, 0o666, None).unwrap());
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o7777, 0o666);
-    assert_eq!(create_file(&path, 0o600).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
+    assert_eq!(create_file(&path, 0o600, None).unwrap_err().source.kind(), io::ErrorKind::AlreadyExists);
 }
 
 #[test]
@@ -107,4 +107,35 @@ fn errors_say_what_was_tried_on_which_path() {
     let error = replace(Path::new("/nowhere/at/all"), b"", FILE_MODE).unwrap_err();
     assert_eq!(error.to_string(), "cannot open the directory /nowhere/at");
     assert!(!error.is_sync());
+}
+
+#[test]
+fn a_marker_is_held_until_its_maker_is_gone_and_then_still_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("marker");
+    assert!(!marker_is_held(&path).unwrap());
+    let Claim::Ours(marker) = Marker::take(&path, "why").unwrap() else { panic!("not ours") };
+    assert!(marker_is_held(&path).unwrap());
+    assert!(matches!(Marker::take(&path, "").unwrap(), Claim::Busy));
+    // As a kill does it: the lock goes, the file stays.
+    drop(marker);
+    assert!(!marker_is_held(&path).unwrap());
+    assert!(matches!(Marker::take(&path, "").unwrap(), Claim::Left));
+    assert_eq!(std::fs::read(&path).unwrap(), b"why");
+    remove(&path).unwrap();
+    let Claim::Ours(marker) = Marker::take(&path, "").unwrap() else { panic!("not ours") };
+    marker.remove().unwrap();
+    assert_eq!(names(dir.path()), [""; 0]);
+}
+
+#[test]
+fn a_tree_is_synced_file_by_file_where_a_whole_file_system_cannot_be_trusted() {
+    let dir = tempfile::tempdir().unwrap();
+    create_dir(&dir.path().join("a"), 0o700, None).unwrap();
+    create_dir(&dir.path().join("a"), 0o750, None).unwrap();
+    drop(create_file(&dir.path().join("a/file"), 0o600, None).unwrap());
+    create_symlink(Path::new("/nowhere"), &dir.path().join("a/link"), None).unwrap();
+    super::tree::sync_each(dir.path()).unwrap();
+    let error = super::tree::sync_each(&dir.path().join("gone")).unwrap_err();
+    assert_eq!(error.source.kind(), io::ErrorKind::NotFound);
 }

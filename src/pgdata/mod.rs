@@ -5,4 +5,6 @@
 pub mod backup_manifest;
 pub mod control_file;
 pub mod recovery_settings;
+pub mod server_settings;
+pub mod tablespace_map;
 pub mod tar;

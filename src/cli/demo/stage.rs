@@ -88,7 +88,7 @@ impl<'a> Stage<'a> {
         let bytes = std::fs::read(&self.pitr)
             .with_context(|| format!("cannot read this program, {}", self.pitr.display()))?;
         let bin = self.path("bin");
-        durable::create_dir(&bin, 0o755)?;
+        durable::create_dir(&bin, 0o755, None)?;
         self.pitr = bin.join("pitr");
         durable::create(&self.pitr, &bytes, 0o755)?;
         Ok(())

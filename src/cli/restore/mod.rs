@@ -1,17 +1,17 @@
 //! `pitr restore`
 
+mod progress;
+mod recovery;
 mod words;
 
-use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{ArgGroup, Args, ValueEnum};
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now, say};
-use crate::operation::restore::{prepare_from_any, restore, target_problems};
-use crate::pgdata::recovery_settings::{RecoverySettings, RecoveryTarget, shell_word};
+use crate::operation::restore::{Destination, prepare_from_any, restore};
+use crate::pgdata::recovery_settings::{RecoverySettings, RecoveryTarget, Role};
 use crate::plan::{RestorePlan, Target, TimelineChoice, Wanted};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Create, Repository, RepositoryError};
@@ -63,9 +63,23 @@ pub(super) struct RestoreArgs {
     /// A standby: replays for ever, and follows the latest timeline.
     #[arg(long, conflicts_with = "kind")]
     standby: bool,
+    /// Where the standby streams from; a password belongs into a passfile.
+    #[arg(long, value_name = "CONNINFO", requires = "standby", value_parser = recovery::without_password)]
+    primary_conninfo: Option<String>,
+    /// The standby's replication slot on the primary.
+    #[arg(long, value_name = "NAME", requires = "primary_conninfo")]
+    primary_slot: Option<String>,
+    /// What a repository that cannot be asked counts as for the standby: with `absent` it goes on with
+    /// streaming, with `abort` it stops.
+    #[arg(long, value_enum, requires = "standby", default_value = "abort")]
+    unreachable: super::archive_get::Unreachable,
     /// The copy becomes the cluster: it goes on writing into the archive.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "standby")]
     takeover: bool,
+    /// Whose the files are to be, as root [default: whoever owns the directory they go to, or who owned
+    /// them on the server].
+    #[arg(long, value_name = "USER[:GROUP]")]
+    owner: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -109,7 +123,11 @@ impl RestoreArgs {
         let settings = Settings::load(global)?;
         let wanted = self.wanted(&settings)?;
         let dir = cwd()?.join(&self.to);
-        let tablespaces: HashMap<_, _> = self.tablespace.iter().cloned().collect();
+        let destination = Destination {
+            ownership: recovery::ownership(self.owner.as_deref(), &dir)?,
+            dir,
+            tablespaces: self.tablespace.iter().cloned().collect(),
+        };
         let (mut opened, mut silent) = (Vec::new(), Vec::new());
         for storage in settings.storages()? {
             let url = storage.url().to_owned();
@@ -130,12 +148,12 @@ impl RestoreArgs {
         if let (true, true, Some(absent)) = (clusters.is_empty(), silent.is_empty(), absent) {
             return Err(absent.into());
         }
-        let places = |backup: &Backup| place_problems(&dir, &tablespaces, backup);
+        let places = |backup: &Backup| destination.problems(backup);
         let served = prepare_from_any(&clusters, silent, &wanted, &places)?;
         let (cluster, plan) = (served.cluster, &served.prepared.plan);
         let url = cluster.repository().url();
         if self.plan || !plan.problems.is_empty() {
-            words::show(global, plan, url, &dir)?;
+            words::show(global, plan, url, &destination.dir)?;
         }
         let (true, Some(backup)) = (plan.problems.is_empty(), &served.prepared.backup) else {
             return Err(Stop::Code(1));
@@ -147,30 +165,31 @@ impl RestoreArgs {
             words::summary(plan, complain);
         }
         let recovery = self.settings(global, &settings, url, plan)?;
-        restore(cluster, backup, &dir, &tablespaces, &recovery, self.standby)?;
+        // Writing waits for the disk, fetching for the store: more threads than processors, within memory.
+        let threads = std::thread::available_parallelism().map_or(4, |n| (2 * n.get()).clamp(4, 8));
+        let monitor = progress::Progress::new(backup.size, global.quiet);
+        let outcome = restore(cluster, backup, &destination, &recovery, threads, &monitor);
+        monitor.finish();
+        let written = outcome.map_err(|e| {
+            let hint = recovery::hint(&e, &destination.dir);
+            Stop::Failed(e.into(), Some(hint))
+        })?;
+        if !global.quiet {
+            recovery::advice(&destination.dir, &written, &recovery.role)
+                .iter()
+                .for_each(|line| complain(line));
+        }
         if global.json {
             say(&words::document(plan).to_string());
             return Ok(());
         }
         say(&format!(
-            "restored backup {} into {}: {}; start it with pg_ctl -D {} start",
+            "restored backup {} into {}: {} files, every checksum is right; start it with: {}",
             backup.id,
-            dir.display(),
-            if self.takeover || self.standby {
-                "archiving is as the backup's configuration has it"
-            } else {
-                "a copy, archive_mode is off (remove the lines written by pitr restore when it becomes the cluster)"
-            },
-            dir.display()
+            destination.dir.display(),
+            written.files,
+            recovery::how_to_start(&destination.dir, written.has_configuration)
         ));
-        if !dir.join("postgresql.conf").exists() {
-            // Debian's names the data directory, and one that is started with it alone is the old one, not the copy.
-            complain(&format!(
-                "hint: the backup holds no postgresql.conf (Debian keeps it in /etc): start with -o '-c config_file=FILE \
-                 -c data_directory={0} -c external_pid_file={0}/copy.pid', and another port where the old server runs",
-                dir.display()
-            ));
-        }
         Ok(())
     }
 
@@ -211,21 +230,9 @@ impl RestoreArgs {
         url: &str,
         plan: &RestorePlan,
     ) -> anyhow::Result<RecoverySettings> {
-        let binary = std::env::current_exe().context("cannot tell where pitr is installed")?;
-        let mut command = shell_word(&binary.display().to_string());
-        if let Some(config) = &settings.config {
-            let config = std::path::absolute(config).context("cannot tell where the configuration is")?;
-            command.push_str(&format!(" --config {}", shell_word(&config.display().to_string())));
-        }
-        if global.repository.is_some() {
-            command.push_str(&format!(" --repository {}", shell_word(url)));
-        }
-        command.push_str(&format!(" --cluster {}", shell_word(settings.cluster.as_str())));
-        command.push_str(" archive-get");
-        if self.standby {
-            command.push_str(" --unreachable=abort");
-        }
-        command.push_str(" %f %p");
+        let unreachable = self.standby.then(|| self.unreachable.as_str());
+        let named = global.repository.is_some().then_some(url);
+        let command = recovery::restore_command(settings, named, unreachable)?;
         Ok(RecoverySettings {
             restore_command: command,
             target: recovery_target(&plan.recover),
@@ -236,7 +243,16 @@ impl RestoreArgs {
                 Action::Pause => "pause",
                 Action::Shutdown => "shutdown",
             },
-            archive_mode_off: !self.takeover && !self.standby,
+            role: if self.standby {
+                Role::Standby {
+                    primary_conninfo: self.primary_conninfo.clone(),
+                    primary_slot: self.primary_slot.clone(),
+                }
+            } else if self.takeover {
+                Role::Takeover
+            } else {
+                Role::Copy
+            },
         })
     }
 
@@ -260,21 +276,4 @@ fn recovery_target(target: &Target) -> RecoveryTarget {
         Target::Xid(xid) => RecoveryTarget::Xid(xid.to_string()),
         Target::Name(name) => RecoveryTarget::Name(name.clone()),
     }
-}
-
-fn place_problems(dir: &Path, tablespaces: &HashMap<String, PathBuf>, backup: &Backup) -> Vec<String> {
-    let base = backup.archives.iter().filter(|a| a.location.is_none()).map(|a| a.size).sum();
-    let mut problems = target_problems(dir, base);
-    for archive in backup.archives.iter().filter(|a| a.location.is_some()) {
-        match tablespaces.get(&archive.name) {
-            Some(place) => problems.extend(target_problems(place, archive.size)),
-            None => problems.push(format!(
-                "tablespace {} was in {}: say where it goes with --tablespace {}=DIR",
-                archive.name,
-                archive.location.as_deref().unwrap_or_default(),
-                archive.name
-            )),
-        }
-    }
-    problems
 }

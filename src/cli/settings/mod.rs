@@ -80,6 +80,16 @@ const DEFAULT_CONFIG: &str = "/etc/pitr/pitr.toml";
 /// A minute outlasts a restart of most stores; the server calls a hook that failed again by itself.
 const DEFAULT_RETRY: i64 = 60;
 
+/// The variables that a hook reads besides its flags, none of them a secret: what a server that runs in
+/// another environment has to be told.
+pub(super) fn variables_of_hooks() -> impl Iterator<Item = String> {
+    keys::KEYS
+        .iter()
+        .filter(|key| matches!(key.section, "repository" | "archive") && key.name != "url")
+        .filter(|key| key.kind != keys::Kind::Secret)
+        .map(keys::Key::variable)
+}
+
 impl Settings {
     /// Puts the settings together.
     pub(super) fn load(global: &Global) -> anyhow::Result<Self> {

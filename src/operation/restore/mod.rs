@@ -5,7 +5,7 @@ mod prepare;
 mod survey;
 mod write;
 
-pub use destination::target_problems;
+pub use destination::{Destination, Ownership};
 pub use prepare::{PlaceProblems, Prepared, Served, prepare, prepare_from_any};
 pub use survey::{ArchivedWal, Survey};
-pub use write::{RestoreError, restore};
+pub use write::{Monitor, RestoreError, Written, restore};

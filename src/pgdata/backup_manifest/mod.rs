@@ -6,11 +6,14 @@
 //! manifest whose sum does not hold, or that ends early, is an error of [`ManifestReader::finish`], so
 //! what was handed on before must not be trusted until then.
 
+mod amend;
 #[cfg(test)]
 mod tests;
 
 use aws_lc_rs::digest;
 use serde::Deserialize;
+
+pub use amend::ManifestAmendment;
 
 use crate::types::{Lsn, SystemId, TimelineId};
 

@@ -5,5 +5,6 @@ mod reader;
 mod spool;
 mod writer;
 
+pub use reader::{Index, IndexLines, Proved, ProvedReader};
 pub use spool::{Spool, SpoolReader};
 pub use writer::{BackupSetError, BackupWriter, PART_SIZE, PartWriter};

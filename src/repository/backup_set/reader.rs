@@ -1,10 +1,15 @@
 //! Backups, found and opened.
 
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 
-use super::format::{Backup, FORMAT, IndexLine, Started};
+use super::format::{Backup, Digest, FORMAT, IndexLine, Started};
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::BackupId;
+
+/// How much of an index or manifest is asked for at once.
+const READ: u64 = 4 << 20;
 
 impl Cluster<'_> {
     /// The names under which backups were begun, oldest first: not all of them exist.
@@ -54,34 +59,140 @@ impl Cluster<'_> {
         Ok(Some(backup))
     }
 
-    /// Reads a backup's index: decoded into an unnamed file, proved against the digest in `backup.json`,
-    /// and only then handed out line by line.
-    pub fn index(
-        &self,
-        backup: &Backup,
-    ) -> Result<impl Iterator<Item = Result<IndexLine, RepositoryError>>, RepositoryError> {
-        let name = self.layout().files(&backup.id);
+    /// A backup's index, fetched and proved against the digest in `backup.json`.
+    pub fn index(&self, backup: &Backup) -> Result<Index, RepositoryError> {
+        Ok(Index(self.proved(self.layout().files(&backup.id), &backup.index)?))
+    }
+
+    /// The server's own manifest, fetched and proved as the index is.
+    pub fn manifest(&self, backup: &Backup) -> Result<Proved, RepositoryError> {
+        self.proved(self.layout().manifest(&backup.id), &backup.manifest)
+    }
+
+    /// Both may name millions of files, so they are kept as they are stored, in a file without a name.
+    fn proved(&self, name: String, digest: &Digest) -> Result<Proved, RepositoryError> {
         let object = self.object_url(&name);
-        let damaged = |e: std::io::Error| RepositoryError::damaged(&object, e);
-        let stored =
-            self.storage().read(&name)?.ok_or_else(|| RepositoryError::damaged(&object, "it is missing"))?;
-        let mut plain = tempfile::tempfile().map_err(damaged)?;
-        let mut decoder = zstd::stream::read::Decoder::new(&stored[..]).map_err(damaged)?;
-        let mut digest = blake3::Hasher::new();
-        let mut chunk = vec![0u8; 1 << 20];
+        let local = |source| RepositoryError::Local {
+            action: "keep a part of the backup in a temporary file (TMPDIR) for",
+            path: object.clone(),
+            source,
+        };
+        let mut stored = tempfile::tempfile().map_err(local)?;
+        let mut at = 0;
         loop {
-            let n = decoder.read(&mut chunk).map_err(damaged)?;
+            let bytes = self
+                .storage()
+                .read_range(&name, at..at + READ)?
+                .ok_or_else(|| RepositoryError::damaged(&object, "it is missing"))?;
+            stored.write_all(&bytes).map_err(local)?;
+            at += bytes.len() as u64;
+            if (bytes.len() as u64) < READ {
+                break;
+            }
+        }
+        let proved = Proved { stored, object };
+        proved.prove(digest)?;
+        Ok(proved)
+    }
+}
+
+/// A compressed object in a temporary file, of which the raw bytes are what `backup.json` promises.
+#[derive(Debug)]
+pub struct Proved {
+    stored: File,
+    object: String,
+}
+
+/// Reads a [`Proved`] object's raw bytes; any number of them may be under way.
+pub type ProvedReader<'a> = BufReader<zstd::stream::read::Decoder<'static, BufReader<ReadAt<'a>>>>;
+
+impl Proved {
+    /// The raw bytes from the start.
+    pub fn reader(&self) -> Result<ProvedReader<'_>, RepositoryError> {
+        let stored = BufReader::with_capacity(128 << 10, ReadAt { file: &self.stored, at: 0 });
+        let decoder = zstd::stream::read::Decoder::with_buffer(stored)
+            .map_err(|e| RepositoryError::damaged(&self.object, e))?;
+        Ok(BufReader::with_capacity(128 << 10, decoder))
+    }
+
+    /// Where it came from.
+    pub fn object(&self) -> &str {
+        &self.object
+    }
+
+    fn prove(&self, digest: &Digest) -> Result<(), RepositoryError> {
+        let mut raw = self.reader()?.take(digest.size.saturating_add(1));
+        let (mut hasher, mut size) = (blake3::Hasher::new(), 0);
+        let mut chunk = vec![0u8; 256 << 10];
+        loop {
+            let n = raw.read(&mut chunk).map_err(|e| RepositoryError::damaged(&self.object, e))?;
             let Some(read) = chunk.get(..n).filter(|r| !r.is_empty()) else { break };
-            digest.update(read);
-            plain.write_all(read).map_err(damaged)?;
+            hasher.update(read);
+            size += read.len() as u64;
         }
-        if digest.finalize().to_hex().as_str() != backup.index.blake3 {
-            return Err(RepositoryError::damaged(&object, "it is not what backup.json says"));
+        if size == digest.size && hasher.finalize().to_hex().as_str() == digest.blake3 {
+            Ok(())
+        } else {
+            Err(RepositoryError::damaged(&self.object, "it is not what backup.json says"))
         }
-        plain.seek(SeekFrom::Start(0)).map_err(damaged)?;
-        Ok(BufReader::new(plain).lines().map(move |line| {
-            let line = line.map_err(|e| RepositoryError::damaged(&object, e))?;
-            serde_json::from_str(&line).map_err(|e| RepositoryError::damaged(&object, e))
-        }))
+    }
+}
+
+/// A file read from a place of one's own, so that several can read it.
+#[derive(Debug)]
+pub struct ReadAt<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl Read for ReadAt<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let n = self.file.read_at(buf, self.at)?;
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+/// A backup's index: what is where. Its lines can be read several times, also at once.
+#[derive(Debug)]
+pub struct Index(Proved);
+
+impl Index {
+    /// The lines from the start.
+    pub fn lines(&self) -> Result<IndexLines<'_>, RepositoryError> {
+        Ok(IndexLines { reader: self.0.reader()?, object: &self.0.object, line: String::new() })
+    }
+
+    /// Where it came from.
+    pub fn object(&self) -> &str {
+        &self.0.object
+    }
+}
+
+/// See [`Index::lines`].
+pub struct IndexLines<'a> {
+    reader: ProvedReader<'a>,
+    object: &'a str,
+    line: String,
+}
+
+impl std::fmt::Debug for IndexLines<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("IndexLines").field("object", &self.object).finish_non_exhaustive()
+    }
+}
+
+impl Iterator for IndexLines<'_> {
+    type Item = Result<IndexLine, RepositoryError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.line.clear();
+        match self.reader.read_line(&mut self.line) {
+            Ok(0) => None,
+            Ok(_) => {
+                Some(serde_json::from_str(&self.line).map_err(|e| RepositoryError::damaged(self.object, e)))
+            }
+            Err(e) => Some(Err(RepositoryError::damaged(self.object, e))),
+        }
     }
 }

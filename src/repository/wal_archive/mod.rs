@@ -1,6 +1,7 @@
 //! WAL files in a cluster's archive: stored once, never overwritten, found again in their best copy.
 
 mod object;
+mod piece;
 mod read;
 mod store;
 mod summary;

@@ -293,6 +293,14 @@ impl Server {
         command
     }
 
+    /// One query to any server, by its conninfo; the answer, or what went wrong.
+    pub(crate) fn psql_at(&self, conninfo: &str, query: &str) -> String {
+        let mut command = self.account.command(Installation::of_distribution().program("psql"));
+        let output = command.args(["-X", "-A", "-t", "-q", "-d", conninfo, "-c", query]).output().unwrap();
+        let said = if output.status.success() { output.stdout } else { output.stderr };
+        String::from_utf8_lossy(&said).trim_end().to_owned()
+    }
+
     /// Runs SQL, one transaction a statement; the rows as text, `|` between columns. Panics on an error.
     #[track_caller]
     pub(crate) fn sql(&self, text: &str) -> String {
