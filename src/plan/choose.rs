@@ -20,10 +20,22 @@ pub(super) fn one(attempts: Vec<Attempt>, wanted: &Wanted) -> Result<Reached, Re
         return Err(together(refused, wanted));
     }
     // A timeline whose origin is not known might hold the target too: only an operator can rule it out.
-    if let Some((_, unknown)) = refused.into_iter().find(|(_, refusal)| refusal.unknown_timeline) {
-        let mut unknown = unknown;
+    if let Some((_, unknown)) = refused.iter().find(|(_, refusal)| refusal.unknown_timeline) {
+        let mut unknown = unknown.clone();
         unknown.hints.push("say which timeline is meant with --target-timeline".to_owned());
         return Err(unknown);
+    }
+    // Nor is what lies behind a gap nothing, only because another timeline has none.
+    if let Some((_, behind)) = refused.into_iter().find(|(_, refusal)| !passed(refusal, &reached)) {
+        let mut behind = behind;
+        for other in &reached {
+            behind.hints.push(format!(
+                "--target-timeline {} does without it, and ends at {}",
+                other.lineage.timeline(),
+                other.stop.at
+            ));
+        }
+        return Err(behind);
     }
     let mut ends = leaves(reached);
     // The same place on the way to several timelines is one: its own timeline is the plainest name for it.
@@ -47,6 +59,13 @@ fn leaves(reached: Vec<Reached>) -> Vec<Reached> {
     };
     let keep: Vec<bool> = reached.iter().map(|r| !passed(r)).collect();
     reached.into_iter().zip(keep).filter_map(|(r, keep)| keep.then_some(r)).collect()
+}
+
+/// Whether all that a refused timeline hides lies on the way to a target that was found.
+fn passed(refusal: &Refusal, reached: &[Reached]) -> bool {
+    let Some((lineage, last)) = &refusal.hidden else { return true };
+    let owner = lineage.history().timeline_at(*last);
+    reached.iter().any(|r| r.lineage.holds(owner, *last) && r.stop.at > *last)
 }
 
 fn place(reached: &Reached) -> (TimelineId, Lsn) {

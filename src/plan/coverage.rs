@@ -80,6 +80,15 @@ impl Archive {
         pieces.iter().filter(|(from, _)| *from == start).map(|(_, to)| *to).max()
     }
 
+    /// Where the last segment on a way that is there starts.
+    pub fn last_on(&self, lineage: &Lineage) -> Option<Lsn> {
+        let on_way = |(id, timeline): (&TimelineId, &Timeline)| {
+            timeline.segments.iter().rev().copied().find(|n| lineage.segment(*n).timeline == *id)
+        };
+        let known = self.timelines.iter().filter(|(id, _)| lineage.history.contains(**id));
+        known.filter_map(on_way).max().map(|number| Lsn(number.saturating_mul(self.segment_size.bytes())))
+    }
+
     /// The first segment on a way, from `number` on, that is there.
     pub fn next_on(&self, lineage: &Lineage, number: u64) -> Option<u64> {
         let on_way = |(id, timeline): (&TimelineId, &Timeline)| {

@@ -28,6 +28,8 @@ pub(super) struct Refusal {
     pub(super) hints: Vec<String>,
     /// The backup that it would have started from.
     pub(super) backup: Option<BackupFacts>,
+    /// The last WAL on the way, where something is in the way of it: the target may be there.
+    pub(super) hidden: Option<(Lineage, Lsn)>,
     /// The way to the timeline is not known.
     pub(super) unknown_timeline: bool,
 }
@@ -43,6 +45,14 @@ impl Refusal {
 
     pub(super) fn hint(mut self, hint: String) -> Self {
         self.hints.push(hint);
+        self
+    }
+
+    pub(super) fn hiding(mut self, road: &Road<'_>, run: &Run) -> Self {
+        if run.barrier.is_some() {
+            let last = road.archive.last_on(road.lineage);
+            self.hidden = last.map(|last| (road.lineage.clone(), last));
+        }
         self
     }
 
@@ -176,6 +186,7 @@ impl Road<'_> {
                 backup.id,
                 run.end
             ))
+            .hiding(self, &run)
             .starting_from(backup);
             if let Some(record) = last.record.filter(|r| *r >= backup.stop) {
                 refusal = refusal.hint(format!("up to there it can be restored with --target-lsn {record}"));
@@ -266,6 +277,7 @@ impl Road<'_> {
             "{why}: backup {} needs the WAL from {} to {}",
             backup.id, backup.start, backup.stop
         ))
+        .hiding(self, run)
         .starting_from(backup)
     }
 
@@ -299,7 +311,7 @@ impl Road<'_> {
             .hint("--target latest restores all that is in the archive".to_owned())
             .hint("has the server archived its last segment? pg_switch_wal() makes it".to_owned()),
         };
-        Ok(refusal.starting_from(backup))
+        Ok(refusal.hiding(self, run).starting_from(backup))
     }
 }
 

@@ -196,6 +196,7 @@ impl Road<'_> {
             "is it a subtransaction's number? only the number of the whole transaction can be a target"
                 .to_owned(),
         )
+        .hiding(self, &run)
         .starting_from(newest)))
     }
 

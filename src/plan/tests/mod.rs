@@ -237,6 +237,39 @@ fn a_failover_that_left_nothing_behind_is_not_ambiguous() {
 }
 
 #[test]
+fn a_gap_on_the_way_to_one_timeline_does_not_make_another_the_latest() {
+    let mut world = twice_promoted();
+    world.segments.insert(1, (2..=5).collect());
+    let mut world = world.cut_off(1, 5, at(5, 8000));
+    world.segments.insert(2, vec![5, 6, 8]);
+    let latest = world.plan(&wanted(Target::Latest));
+    refused(&latest, "WAL segment 000000020000000000000007 is missing");
+    refused(&latest, "--target-timeline 1 does without it");
+    accepted(&world.plan(&on(1, Target::Latest)));
+    // Before the gap there is nothing to choose.
+    assert_eq!(accepted(&world.plan(&wanted(Target::Time(second(55))))).2, at(6, 5000));
+    // A gap that a newer backup leaves behind is none.
+    let mut world = world.backup(3, at(9, 100), at(9, 1000), 94);
+    assert_eq!(accepted(&world.plan(&wanted(Target::Latest))).1, TimelineId(3));
+}
+
+#[test]
+fn an_hour_without_commits_before_a_promotion_is_not_ambiguous() {
+    let mut world = twice_promoted();
+    world.segments.insert(1, (2..=5).collect());
+    // The old primary's last segment was written to until the promotion; its records end at the branch.
+    let mut world = world.cut_off(1, 5, at(5, 8000));
+    world.modified.insert(SegmentName::from_number(TimelineId(1), 5, SIZE), second(60));
+    let plan = world.plan(&wanted(Target::Time(second(55))));
+    assert_eq!(accepted(&plan), (&world.backups[0], TimelineId(2), at(6, 5000)));
+    assert_eq!(plan.recover, Target::Time(second(55)));
+    // Asked for by its number, the old timeline gives all it has: the same rows.
+    let plan = world.plan(&on(1, Target::Time(second(55))));
+    assert_eq!(accepted(&plan).2, at(5, 8000));
+    assert!(matches!(plan.recover, Target::Lsn(_)));
+}
+
+#[test]
 fn a_backup_that_is_no_ancestor_is_refused_and_so_is_an_unknown_timeline() {
     let mut world = twice_promoted().backup(1, at(6, 100), at(6, 1000), 68);
     let newest = world.backups[1].id.clone();

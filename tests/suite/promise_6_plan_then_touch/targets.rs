@@ -48,7 +48,14 @@ impl History {
     /// Restores to a target, and the rows must be 1 to `last`; none at all means that the table is gone.
     #[track_caller]
     fn gives_back(&self, name: &str, arguments: &[&str], last: Option<u64>) {
+        let to = format!("--to={}", self.dir.join(name).display());
+        let words = self.pitr.ok(["restore", &to, "--plan"].iter().chain(arguments));
         let copy = restored(&self.dir, &self.pitr, self.major, name, arguments);
+        // What was planned is what the server did, to the record.
+        if let Some((side, transaction)) = planned_stop(&words) {
+            let stopped = format!("recovery stopping {side} commit of transaction {transaction},");
+            assert!(copy.log().contains(&stopped), "not \"{stopped}\": {words}\n{}", copy.log());
+        }
         let rows = match last {
             Some(_) => copy.sql("SELECT count(*), coalesce(sum(n), 0) FROM t"),
             None => copy.sql("SELECT coalesce(to_regclass('t')::text, 'gone')"),
@@ -56,6 +63,13 @@ impl History {
         let expected = last.map_or_else(|| "gone".to_owned(), |n| format!("{n}|{}", n * (n + 1) / 2));
         assert_eq!(rows, expected, "PostgreSQL {}: {arguments:?}", self.major);
     }
+}
+
+/// `before`, `741` out of "stops   before the commit of transaction 741 at …".
+fn planned_stop(words: &str) -> Option<(&'static str, &str)> {
+    let (head, tail) = words.split_once(" the commit of transaction ")?;
+    let side = if head.ends_with("before") { "before" } else { "after" };
+    Some((side, tail.split(' ').next()?))
 }
 
 fn time_lsn_xid_and_name_on(major: u32) {

@@ -5,12 +5,26 @@ use super::{document, restored};
 use crate::support::{Pitr, Server, StopMode, TestDir};
 
 #[test]
-fn timelines_are_followed_through_two_promotions_and_never_guessed() {
+fn timelines_are_followed_through_two_promotions_and_never_guessed_on_13() {
+    followed_and_never_guessed_on(13);
+}
+
+#[test]
+fn timelines_are_followed_through_two_promotions_and_never_guessed_on_15() {
+    followed_and_never_guessed_on(15);
+}
+
+#[test]
+fn timelines_are_followed_through_two_promotions_and_never_guessed_on_18() {
+    followed_and_never_guessed_on(18);
+}
+
+fn followed_and_never_guessed_on(major: u32) {
     let dir = TestDir::new();
     dir.create_dir("repo");
     let pitr = Pitr::new(&dir);
-    let mut first = Server::build(&dir, "first").archive_command(&pitr.hook("archive-push %p")).start();
-    let major = first.major;
+    let mut first =
+        Server::build(&dir, "first").major(major).archive_command(&pitr.hook("archive-push %p")).start();
     first.sql("CREATE TABLE t (who text)");
     let pitr = pitr.connecting_to(&first);
     pitr.ok(["backup"]);
@@ -18,6 +32,8 @@ fn timelines_are_followed_through_two_promotions_and_never_guessed() {
 
     let mut second = first.standby(&dir, "second");
     second.start();
+    // What the standby has is in the archive before it is promoted: otherwise there would be a gap.
+    first.archive_now();
     first.wait_for_replay(&second);
     second.promote();
     second.sql("INSERT INTO t VALUES ('second')");
@@ -25,6 +41,7 @@ fn timelines_are_followed_through_two_promotions_and_never_guessed() {
 
     let mut third = second.standby(&dir, "third");
     third.start();
+    second.archive_now();
     second.wait_for_replay(&third);
     second.stop(StopMode::Immediate);
     third.promote();
