@@ -98,6 +98,11 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         }
     };
     log::start(&cli.global);
+    if shows_a_password(&arguments) {
+        complain(
+            "pitr: warning: everybody on this machine can read an argument (ps): put the password into the configuration, a passfile or PGPASSWORD",
+        );
+    }
     let done = match &cli.verb {
         Verb::ArchivePush(args) => args.run(&cli.global),
         Verb::ArchiveGet(args) => args.run(&cli.global),
@@ -120,6 +125,14 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
             hook.failed()
         }
     }
+}
+
+/// Whether a word of the command line holds a login's password, as a conninfo or as a URI has it.
+fn shows_a_password(arguments: &[OsString]) -> bool {
+    arguments.iter().map(|word| word.to_string_lossy()).any(|word| {
+        let login = word.split_once("://").and_then(|(_, rest)| rest.split('/').next()?.rsplit_once('@'));
+        word.contains("password=") || login.is_some_and(|(user, _)| user.contains(':'))
+    })
 }
 
 #[allow(clippy::print_stderr, reason = "the one place that speaks on stderr")]

@@ -231,6 +231,29 @@ fn the_arguments_of_a_running_process_hold_no_password() {
 }
 
 #[test]
+fn a_password_in_an_argument_is_warned_about_and_not_repeated() {
+    let dir = TestDir::new();
+    let pitr = Pitr::new(&dir).env("PGCONNECT_TIMEOUT", "1");
+    for (conninfo, warned) in [
+        (format!("host=127.0.0.1 port=1 password={PASSWORD}"), true),
+        (format!("postgres://keeper:{PASSWORD}@127.0.0.1:1/postgres"), true),
+        (format!("postgres://127.0.0.1:1/postgres?user=keeper&password={PASSWORD}"), true),
+        ("postgres://keeper@127.0.0.1:1/postgres".to_owned(), false),
+        ("host=127.0.0.1 port=1 passfile=/nonexistent".to_owned(), false),
+    ] {
+        let done = pitr.run(["backup", "--conninfo", &conninfo]);
+        done.expect_code(1);
+        assert_eq!(
+            done.stderr.contains("everybody on this machine can read"),
+            warned,
+            "{conninfo}: {}",
+            done.stderr
+        );
+        expect_clean(&conninfo.replace(PASSWORD, "…"), done.stderr.as_bytes());
+    }
+}
+
+#[test]
 fn what_a_developer_prints_of_a_connection_is_not_its_password() {
     let info =
         pitr::postgres::ConnInfo::resolve(Some(&format!("host=h user=u password={PASSWORD}")), &|_| None);
