@@ -5,7 +5,7 @@ use std::process::Command;
 
 use crate::support::finished::{copies, tree};
 use crate::support::wal_bytes;
-use crate::support::{Finished, Outcome, Pitr, Server, StopMode, TestDir};
+use crate::support::{Finished, Outcome, Pitr, Server, SmallDisk, StopMode, TestDir};
 
 #[track_caller]
 fn refused(case: &str, outcome: &Outcome, said: &str, hint: &str) {
@@ -227,40 +227,16 @@ fn a_segment_that_ends_early_is_stored_without_a_warning() {
     }
 }
 
-/// A file system of its own, with so much room; gone at the end.
-struct Mounted(std::path::PathBuf);
-
-impl Mounted {
-    fn new(dir: &TestDir, name: &str, size: &str) -> Self {
-        let path = dir.create_dir(name);
-        let options = format!("size={size},mode=0777");
-        let status = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&path).status();
-        assert!(status.unwrap().success(), "this test needs root, to mount a small file system");
-        Self(path)
-    }
-
-    fn remount(&self, options: &str) {
-        let status = Command::new("mount").args(["-o", &format!("remount,{options}")]).arg(&self.0).status();
-        assert!(status.unwrap().success());
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        drop(Command::new("umount").arg(&self.0).status());
-    }
-}
-
 #[test]
 fn a_full_or_read_only_repository_is_said_and_loses_nothing() {
     let server = Finished::new();
-    let small = Mounted::new(&server.dir, "small", "400k");
-    let pitr = server.pitr.clone().repository(format!("file://{}", small.0.display()));
+    let small = SmallDisk::mount(server.dir.create_dir("small"), "400k");
+    let pitr = server.pitr.clone().repository(format!("file://{}", small.path().display()));
     let (first, first_bytes) = &server.segments[0];
     let path = server.put(first, first_bytes);
     pitr.run(["archive-push", &path]).expect_code(0);
-    let before = tree(&small.0);
-    let filler = small.0.join("filler");
+    let before = tree(small.path());
+    let filler = small.path().join("filler");
     std::fs::write(&filler, vec![0; 4096]).unwrap();
     while std::fs::OpenOptions::new()
         .append(true)
@@ -271,7 +247,7 @@ fn a_full_or_read_only_repository_is_said_and_loses_nothing() {
     let path = server.put(&server.segments[1].0, &server.segments[1].1);
     refused("full", &pitr.run(["archive-push", &path]), "cannot store", "make room");
     std::fs::remove_file(&filler).unwrap();
-    assert_eq!(tree(&small.0), before, "something half is left");
+    assert_eq!(tree(small.path()), before, "something half is left");
     pitr.run(["archive-push", &path]).expect_code(0);
 
     small.remount("ro");
@@ -342,10 +318,11 @@ fn a_get_with_wrong_words_delivers_nothing_and_says_255() {
         assert!(outcome.stderr.contains(said), "{case}: {}", outcome.stderr);
         assert_eq!(tree(&server.data), before, "{case}");
     }
-    let small = Mounted::new(&server.dir, "small", "64k");
-    let outcome = server.pitr.run(["archive-get", name, &small.0.join("RECOVERYXLOG").display().to_string()]);
+    let small = SmallDisk::mount(server.dir.create_dir("small"), "64k");
+    let outcome =
+        server.pitr.run(["archive-get", name, &small.path().join("RECOVERYXLOG").display().to_string()]);
     outcome.expect_code(255);
     outcome.expect_said("cannot write");
-    assert!(tree(&small.0).is_empty(), "half a file is left");
+    assert!(tree(small.path()).is_empty(), "half a file is left");
     assert_eq!(copies(&server.dir.join("repo"), "wal", name).len(), 1);
 }

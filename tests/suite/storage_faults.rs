@@ -11,7 +11,7 @@ use pitr::storage::{
     Created, FsStorage, RetryStorage, S3Options, S3Storage, Storage, StorageError, StorageErrorKind,
 };
 
-use crate::support::{Answer, BrokenS3, S3Kind, S3Server};
+use crate::support::{Answer, BrokenS3, S3Kind, S3Server, SmallDisk};
 
 fn options(endpoint: &str, bucket: &str) -> S3Options {
     S3Options {
@@ -252,18 +252,13 @@ fn unfinished_files_and_lost_and_found_are_never_listed() {
 fn a_full_disk_is_said_to_be_full() {
     // A file size limit cannot be used here; /dev/full cannot be a repository: a tiny file system can.
     let dir = tempfile::tempdir().unwrap();
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-        .arg(dir.path())
-        .status()
-        .unwrap();
-    assert!(mounted.success(), "this test needs root, to mount a file system of 64 kB");
+    let disk = SmallDisk::mount(dir.path(), "64k");
     let storage = FsStorage::new(dir.path());
     let result = storage.create("a", Bytes::from(vec![1; 1 << 20]));
     let mut names = Vec::new();
     storage.list("", None, &mut |o| names.push(o.name)).unwrap();
     drop(storage);
-    std::process::Command::new("umount").arg(dir.path()).status().unwrap();
+    drop(disk);
     assert_eq!(result.unwrap_err().kind, StorageErrorKind::Full);
     assert!(names.is_empty(), "{names:?}");
 }

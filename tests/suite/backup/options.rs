@@ -4,7 +4,7 @@ use std::process::Stdio;
 use std::time::Instant;
 
 use super::{archiving, listed, take, verify};
-use crate::support::{Pitr, Server, StopMode, TestDir, wait_until};
+use crate::support::{Pitr, Server, SmallDisk, StopMode, TestDir, wait_until};
 
 #[test]
 fn progress_has_bytes_and_a_rate_in_plain_lines_and_quiet_has_none() {
@@ -140,15 +140,10 @@ fn every_repository_gets_the_backup_and_one_that_cannot_is_said() {
     }
 
     // A store that fails meanwhile, or does not answer at all, is left behind; the other has the backup.
-    let small = dir.create_dir("small");
-    let mounted = std::process::Command::new("mount")
-        .args(["-t", "tmpfs", "-o", "size=2m,mode=0777", "none"])
-        .arg(&small)
-        .status();
-    assert!(mounted.is_ok_and(|s| s.success()), "mounting a tmpfs needs root");
-    let half = config(&format!("file://{}", small.display()));
+    let small = SmallDisk::mount(dir.create_dir("small"), "2m");
+    let half = config(&format!("file://{}", small.path().display()));
     let outcome = of_two.clone().env("PITR_CONFIG", half).run(["backup", "--wal=include"]);
-    assert!(std::process::Command::new("umount").arg("-l").arg(&small).status().unwrap().success());
+    drop(small);
     outcome.expect_code(1);
     outcome.expect_said("small is left behind, the others go on");
     outcome.expect_said("1 of 2 repositories do not have the backup");

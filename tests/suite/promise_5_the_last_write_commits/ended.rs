@@ -3,7 +3,7 @@
 use std::process::{Child, Command, Stdio};
 
 use crate::backup::{archiving, listed, no_traces, restore_by_hand, take, verify};
-use crate::support::{Pitr, Server, StopMode, TestDir, wait_until};
+use crate::support::{Pitr, Server, SmallDisk, StopMode, TestDir, wait_until};
 
 /// Runs `pitr backup` until something is so.
 fn until(pitr: &Pitr, arguments: &[&str], what: &str, done: impl Fn() -> bool) -> Child {
@@ -196,16 +196,14 @@ fn two_backups_at_once_are_two_backups() {
 #[test]
 fn a_full_disk_means_a_clear_error_and_no_backup() {
     let dir = TestDir::new();
-    let mount = dir.create_dir("small");
+    let small = SmallDisk::mount(dir.create_dir("small"), "3m");
     let server = Server::build(&dir, "primary").start();
     server.sql("CREATE TABLE t AS SELECT generate_series(1, 1500000) i;");
-    let mounted =
-        Command::new("mount").args(["-t", "tmpfs", "-o", "size=3m,mode=0777", "none"]).arg(&mount).status();
-    assert!(mounted.is_ok_and(|s| s.success()), "mounting a tmpfs needs root");
-    let pitr = Pitr::new(&dir).repository(format!("file://{}", mount.display())).connecting_to(&server);
+    let pitr =
+        Pitr::new(&dir).repository(format!("file://{}", small.path().display())).connecting_to(&server);
     let outcomes: Vec<_> =
         ["--wal=include", "--wal=include"].map(|wal| (pitr.run(["backup", wal]), listed(&pitr).0)).into();
-    assert!(Command::new("umount").arg("-l").arg(&mount).status().unwrap().success());
+    drop(small);
     for (failed, backups) in outcomes {
         failed.expect_code(1);
         failed.expect_said("No space left");

@@ -13,6 +13,7 @@ mod lack;
 mod pitr;
 mod s3;
 mod server;
+mod small_disk;
 mod standby;
 mod test_dir;
 pub(crate) mod wal_bytes;
@@ -25,6 +26,7 @@ pub(crate) use lack::{lacking, program};
 pub(crate) use pitr::{Outcome, Pitr};
 pub(crate) use s3::{Kind as S3Kind, S3Server};
 pub(crate) use server::{Server, ServerBuilder, StopMode};
+pub(crate) use small_disk::SmallDisk;
 pub(crate) use test_dir::TestDir;
 
 /// Asks again until `done` says yes; panics with `what` after `seconds`.
