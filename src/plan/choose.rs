@@ -1,6 +1,6 @@
 //! One plan out of those on several timelines, or the choices.
 
-use super::lineage_plan::{Reached, Refusal};
+use super::attempt::{Reached, Refusal};
 use super::target::{StopKind, Target, TimelineChoice, Wanted};
 use crate::types::{Lsn, TimelineId};
 

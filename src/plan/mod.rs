@@ -6,12 +6,14 @@
 //! before or behind which record it stops. A plan that is made here is one that the server can follow to its
 //! end; what it could not follow is refused, with the reason and the choices.
 
+mod attempt;
 mod choose;
 mod coverage;
 mod evidence;
 mod lineage_plan;
 mod restore_plan;
 mod run;
+mod search;
 mod stop;
 mod target;
 #[cfg(test)]

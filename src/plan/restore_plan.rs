@@ -1,9 +1,10 @@
 //! The plan of a restore: which backup, which WAL, where recovery stops; or why not.
 
+use super::attempt::{Reached, Refusal};
 use super::choose;
 use super::coverage::Archive;
 use super::evidence::WalReader;
-use super::lineage_plan::{Reached, Refusal, on_lineage};
+use super::lineage_plan::on_lineage;
 use super::target::{Stop, Target, TimelineChoice, Wanted};
 use super::window::windows;
 use crate::types::{BackupId, Lsn, Moment, SegmentName, TimelineId};
