@@ -39,6 +39,18 @@ def backup_and_restore(run):
     restores(run, *taken)
 
 
+def restore_alone(run):
+    """As above, without what only `backup` is measured by."""
+    cluster = make(run, "large", run.scale("database", 140))
+    try:
+        ours, theirs, repository, tar, _ = sides(run, cluster)
+        ours(0), theirs(0)
+    finally:
+        cluster.stop()
+    shutil.rmtree(cluster.data)
+    restores(run, repository, tar)
+
+
 def pitr_backup(run, cluster, repository, *extra):
     env = {**cluster.env, **environment(run.directory, repository), "PITR_CLUSTER": "bench",
            **{k: v for k, v in os.environ.items() if k.startswith("AWS_")}, **dict(extra)}
@@ -49,14 +61,13 @@ def stored(directory):
     return sum(os.path.getsize(os.path.join(at, name)) for at, _, names in os.walk(directory) for name in names)
 
 
-def backups(run, cluster):
+def sides(run, cluster):
     """Archiving is off, so that neither side waits for an archiver; pitr brings along the WAL that the
-    backup needs, which the other side leaves out. The first backup of each side is not counted: ours makes
-    the repository's identity, and both find the files in the page cache afterwards."""
+    backup needs, which the other side leaves out."""
     repository = fresh(os.path.join(run.directory, "backup-repository"))
     tar = os.path.join(run.directory, "basebackup")
     compress = "--compress=client-zstd:level=3,workers=2"
-    peer = [os.path.join(cluster.bin, "pg_basebackup"), "-D", tar, "-c", "fast", "-Ft", "-X", "none"]
+    peer = [os.path.join(cluster.bin, "pg_basebackup"), "-D", tar, "-c", "fast", "-Ft", "-X", "none", compress]
 
     def ours(_):
         shutil.rmtree(os.path.join(repository, "bench/0001/backup"), ignore_errors=True)
@@ -64,11 +75,18 @@ def backups(run, cluster):
 
     def theirs(_):
         shutil.rmtree(tar, ignore_errors=True)
-        return measure.run([*peer, compress], env=cluster.env)
+        return measure.run(peer, env=cluster.env)
 
+    return ours, theirs, repository, tar, peer
+
+
+def backups(run, cluster):
+    """The first backup of each side is not counted: ours makes the repository's identity, and both find the
+    files in the page cache afterwards."""
+    ours, theirs, repository, tar, peer = sides(run, cluster)
     ours(0), theirs(0)
     a, b = measure.in_turn(run.rounds("backup", 9), ours, theirs)
-    run.keep("backup", " ".join(["pg_basebackup", *peer[3:], compress]), a, b)
+    run.keep("backup", " ".join(["pg_basebackup", *peer[3:]]), a, b)
     run.goal("wall of backup / pg_basebackup with zstd", measure.ratio(a, b, "wall"), 0.75)
     run.fact("CPU of backup / pg_basebackup with zstd, the server's not counted", measure.ratio(a, b, "cpu"))
     run.fact("backup, wall in s", measure.median([s["wall"] for s in a]))
