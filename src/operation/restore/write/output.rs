@@ -47,26 +47,20 @@ impl Output {
         Ok(durable::create_file(&self.path, self.mode, self.owner)?)
     }
 
-    /// Writes a piece; the last one also proves the whole.
-    pub(super) fn write(&self, at: u64, bytes: &[u8]) -> Result<(), RestoreError> {
+    /// Whether several threads hold pieces of it.
+    pub(super) fn is_shared(&self) -> bool {
+        matches!(self.place, Place::Open(_))
+    }
+
+    /// Writes a piece, of which `sum` is the CRC32C; the last one also proves the whole.
+    pub(super) fn write(&self, at: u64, bytes: &[u8], sum: u32) -> Result<(), RestoreError> {
         let failed = |e| RestoreError::file("write", &self.path)(e);
-        // On the way, while the bytes are in the cache.
-        let sum = crc32c::crc32c(bytes);
-        let later;
-        let file = match &self.place {
+        match &self.place {
             Place::Memory(held) => {
-                let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-                held.extend_from_slice(bytes);
-                None
+                held.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
             }
-            Place::Open(file) => Some(file),
-            Place::Later => {
-                later = self.create()?;
-                Some(&later)
-            }
-        };
-        if let Some(file) = file {
-            file.write_all_at(bytes, at).map_err(failed)?;
+            Place::Open(file) => file.write_all_at(bytes, at).map_err(failed)?,
+            Place::Later => self.create()?.write_all_at(bytes, at).map_err(failed)?,
         }
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);
         parts.done += bytes.len() as u64;

@@ -44,6 +44,16 @@ pub(super) struct Piece {
     pub(super) length: usize,
 }
 
+impl Piece {
+    /// Its bytes, out of its frame's.
+    pub(super) fn of<'b>(&self, raw: &'b [u8]) -> Result<&'b [u8], RestoreError> {
+        raw.get(self.from..self.from + self.length).ok_or_else(|| {
+            let file = self.output.path.display().to_string();
+            RepositoryError::damaged(file, "it reaches over its frame's end").into()
+        })
+    }
+}
+
 /// See the module's text.
 pub(super) struct Schedule<'a> {
     plan: &'a Plan<'a>,
