@@ -53,8 +53,7 @@ impl RepoArgs {
             RepoVerb::Ls { folder } => ls(&repository, folder, global.json)?,
             RepoVerb::Cat { name, raw } => cat(&repository, name, *raw, &settings, global)?,
             RepoVerb::Resolve { file, discard } => {
-                let cluster = repository.cluster(&settings.cluster, global.system_id)?;
-                let digest = resolve(&cluster, *file, discard)?;
+                let digest = resolve_everywhere(&settings, global, *file, discard)?;
                 if global.json {
                     say(&json!({ "file": file.to_string(), "digest": digest, "discarded": true }).to_string());
                 } else {
@@ -95,7 +94,31 @@ fn ls(repository: &Repository, folder: &str, as_json: bool) -> anyhow::Result<()
     Ok(())
 }
 
-fn resolve(cluster: &Cluster<'_>, file: WalFileName, discard: &str) -> anyhow::Result<String> {
+/// In every repository that keeps the file: the server is refused until all of them know.
+fn resolve_everywhere(
+    settings: &Settings,
+    global: &Global,
+    file: WalFileName,
+    discard: &str,
+) -> anyhow::Result<String> {
+    let (mut done, mut not_kept) = (None, Vec::new());
+    for storage in settings.storages()? {
+        let repository = Repository::open(storage, &settings.memory(), Create::Nothing, now())?;
+        let cluster = repository.cluster(&settings.cluster, global.system_id)?;
+        match resolve(&cluster, file, discard)? {
+            Ok(digest) => done = Some(digest),
+            Err(why) => not_kept.push(why),
+        }
+    }
+    done.ok_or_else(|| anyhow!(not_kept.join("; ")))
+}
+
+/// `Ok(Err(why))`: the file is not kept there.
+fn resolve(
+    cluster: &Cluster<'_>,
+    file: WalFileName,
+    discard: &str,
+) -> anyhow::Result<Result<String, String>> {
     let digest = name_digest(discard);
     let storage = cluster.storage();
     let folder = cluster.layout().conflicts();
@@ -110,14 +133,14 @@ fn resolve(cluster: &Cluster<'_>, file: WalFileName, discard: &str) -> anyhow::R
             true => "nothing of it was refused".to_owned(),
             false => format!("refused were the ones with digest {}", kept.join(", ")),
         };
-        bail!(
+        return Ok(Err(format!(
             "{file} with digest {digest} is not among the refused files of {}: {of}",
             cluster.object_url(&folder)
-        );
+        )));
     }
     let word = json!({ "format": 1, "discarded": now() }).to_string();
     storage.create(&cluster.layout().discarded(file, digest), word.into())?;
-    Ok(digest.to_owned())
+    Ok(Ok(digest.to_owned()))
 }
 
 fn cat(

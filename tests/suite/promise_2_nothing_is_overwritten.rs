@@ -320,6 +320,37 @@ fn a_different_segment_under_the_same_name_is_kept_and_refused_every_time() {
 }
 
 #[test]
+fn what_an_operator_has_discarded_is_refused_no_longer_in_any_repository() {
+    let archived = Archived::new();
+    let (name, bytes) = &archived.segment;
+    archived.dir.create_dir("second");
+    let table =
+        |place: &str| format!("[[repository]]\nurl = \"file://{}\"\n", archived.dir.join(place).display());
+    let config = archived.dir.write("two.toml", ["repo", "second"].map(table).concat());
+    let pitr =
+        archived.pitr.clone().without("PITR_REPOSITORY").env("PITR_CONFIG", config.display().to_string());
+    let path = format!("pg_wal/{name}");
+    archived.write(name, bytes);
+    pitr.run(["archive-push", &path]).expect_code(0);
+    archived.write(name, &archived.diverged());
+    let refused = pitr.run(["archive-push", &path]);
+    refused.expect_code(1);
+    let objects = objects(&archived.dir);
+    let kept = objects.keys().find(|object| object.starts_with("conflict/")).unwrap();
+    let digest = kept.rsplit('.').nth(1).unwrap();
+    pitr.run(["repo", "resolve", name, "--discard", &"0".repeat(32)]).expect_code(1);
+    pitr.run(["archive-push", &path]).expect_code(1);
+    pitr.ok(["repo", "resolve", name, "--discard", digest]);
+    let accepted = pitr.run(["archive-push", &path]);
+    accepted.expect_code(0);
+    accepted.expect_said("is not wanted");
+    assert_eq!(archived.get(name), *bytes);
+    // It was said of this one only.
+    archived.write(name, &wal_bytes::diverged(name, bytes, bytes.len() / 4));
+    pitr.run(["archive-push", &path]).expect_code(1);
+}
+
+#[test]
 fn a_different_history_or_backup_file_is_refused_and_kept() {
     let archived = Archived::new();
     let backup = format!("{}.00000028.backup", archived.segment.0);
