@@ -12,6 +12,10 @@ use crate::operation::archive_get::{GetError, GetOptions, archive_get};
 use crate::types::WalFileName;
 
 #[derive(Debug, Args)]
+#[command(
+    after_help = "Exit codes: 0 delivered and verified; 1 proven absent in every repository, or counted as absent; 255 \
+                  everything else, wrong usage included: recovery stops, and nothing is lost."
+)]
 pub(super) struct GetArgs {
     /// The file's name, as the server gives it for %f.
     file: String,

@@ -10,6 +10,7 @@ use crate::operation::archive_push::{Concern, PushError, PushOptions, Pushed, ar
 use crate::repository::wal_archive::{Beside, StoreOutcome};
 
 #[derive(Debug, Args)]
+#[command(after_help = "Exit codes: 0 stored and durable in every repository; 1 not; 2 wrong usage.")]
 pub(super) struct PushArgs {
     /// The file, as the server gives it for %p.
     path: PathBuf,

@@ -37,8 +37,11 @@ pub(super) fn repository_hint(error: &RepositoryError) -> Option<String> {
             "may this user read and write there? archive.spool (PITR_ARCHIVE_SPOOL) names another place; if the file is damaged, remove it"
                 .to_owned()
         }
+        E::Local { action, .. } if action.contains("temporary") => {
+            "may this user write to archive.spool, where large segments wait, and is there room?".to_owned()
+        }
         E::Storage(error) => storage_hint(error),
-        _ => return None,
+        E::Local { .. } => return None,
     })
 }
 

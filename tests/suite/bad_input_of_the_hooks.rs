@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::support::finished::{copies, tree};
+use crate::support::finished::{copies, traced, tree};
 use crate::support::wal_bytes;
 use crate::support::{Finished, Outcome, Pitr, Server, SmallDisk, StopMode, TestDir};
 
@@ -160,6 +160,30 @@ fn what_is_ours_and_damaged_is_stored_marked_and_warned_about_and_strict_refuses
     other[..2].copy_from_slice(&[0xF0, 0xD1]);
     other[600_000] ^= 1;
     refused("two newer", &server.push(&name, &other), "holds other bytes", "are two servers archiving");
+}
+
+#[test]
+fn a_segment_that_is_read_wrongly_once_is_read_again_and_stored_as_it_is() {
+    let server = Finished::new();
+    let (name, bytes) = &server.segments[0];
+    let path = server.put(name, bytes);
+    let absolute = server.data.join(&path).display().to_string();
+    // Two bytes are changed on their way from the disk, at the first read of this file.
+    let poked = |when: &str| {
+        let poke = format!("inject=read:poke_exit=@arg2=0102:when={when}");
+        ["-P", &absolute, "-e", "trace=read", "-e", &poke].map(str::to_owned)
+    };
+    let (outcome, reads) = traced(&server.pitr, &server.dir, &poked("1"), &["archive-push", &path]);
+    outcome.expect_code(0);
+    assert!(!outcome.stderr.contains("warning") && reads.len() >= 4, "{} {reads:?}", outcome.stderr);
+    assert_eq!(server.get(name), *bytes);
+    let (name, bytes) = &server.segments[1];
+    let path = server.put(name, bytes);
+    let absolute = server.data.join(&path).display().to_string();
+    let poke = "inject=read:poke_exit=@arg2=0102:when=1+".to_owned();
+    let always = ["-P".to_owned(), absolute, "-e".to_owned(), "trace=read".to_owned(), "-e".to_owned(), poke];
+    let (outcome, _) = traced(&server.pitr, &server.dir, &always, &["archive-push", &path]);
+    refused("read wrongly twice", &outcome, "does not begin with a WAL page", "is the file complete");
 }
 
 #[test]
