@@ -16,6 +16,9 @@ use super::programs::Programs;
 use super::voice::Voice;
 use crate::durable;
 
+/// Longer than any of its steps takes on a busy machine: a demo that hangs shows nothing.
+const LIMIT: Duration = Duration::from_secs(180);
+
 const SERVERS: [&str; 2] = ["primary", "copy"];
 
 /// Everything that [`Stage::strike`] takes away again; dropping it does the same, silently.
@@ -273,11 +276,12 @@ impl<'a> Stage<'a> {
     fn wait(&self, words: &[&str], mut child: Child, may_kill: bool) -> anyhow::Result<(String, String)> {
         let stdout = child.stdout.take().map(drain);
         let stderr = child.stderr.take().map(drain);
+        let begun = Instant::now();
         let status = loop {
             if let Some(status) = child.try_wait().context("cannot wait for a command")? {
                 break status;
             }
-            if may_kill && self.interrupt.signal().is_some() {
+            if may_kill && (self.interrupt.signal().is_some() || begun.elapsed() > LIMIT) {
                 drop(child.kill());
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -287,6 +291,14 @@ impl<'a> Stage<'a> {
         };
         let (stdout, stderr) = (collect(stdout), collect(stderr));
         self.check_interrupt()?;
+        if may_kill && begun.elapsed() > LIMIT {
+            bail!(
+                "{} did not end within {} s: {}",
+                typed(words),
+                LIMIT.as_secs(),
+                format!("{stdout}{stderr}").trim()
+            );
+        }
         if !status.success() {
             bail!("{} failed ({status}): {}", typed(words), format!("{stdout}{stderr}").trim());
         }
