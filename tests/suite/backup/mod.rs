@@ -44,11 +44,11 @@ pub(crate) fn archiving(dir: &TestDir) -> (Server, Pitr) {
 /// Nothing of a backup that failed is left on the server.
 #[track_caller]
 pub(crate) fn no_traces(server: &Server) {
-    server.wait_for("SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'pitr%'", "0", 20);
+    server.wait_for("SELECT count(*) FROM pg_replication_slots WHERE slot_name LIKE 'pitr%'", "0", 120);
     server.wait_for(
         "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walsender' AND application_name <> 'standby'",
         "0",
-        20,
+        120,
     );
 }
 
