@@ -23,16 +23,40 @@ pub fn prepare(
     wanted: &Wanted,
     places: PlaceProblems<'_>,
 ) -> Result<Prepared, RepositoryError> {
-    let survey = Survey::of(cluster)?;
-    let mut plan = plan(&survey.archive, &survey.facts(), wanted, &mut ArchivedWal::new(cluster))?;
-    let id = plan.backup.as_ref().map(|b| &b.id);
-    let backup = survey.backups.iter().find(|b| Some(&b.id) == id).cloned();
+    let mut survey = Survey::of(cluster)?;
+    let mut wal = ArchivedWal::new(cluster);
+    let (mut plan, backup) = loop {
+        let plan = plan(&survey.archive, &survey.facts(), wanted, &mut wal)?;
+        let id = plan.backup.as_ref().map(|b| &b.id);
+        let Some(backup) = survey.backups.iter().find(|b| Some(&b.id) == id).cloned() else {
+            break (plan, None);
+        };
+        let damage = damage(cluster, &backup)?;
+        if damage.is_empty() {
+            break (plan, Some(backup));
+        }
+        // An older one may do; it is said which one could not.
+        survey.unreadable.push(format!("backup {} cannot be used: {}", backup.id, damage.join(", ")));
+        survey.backups.retain(|b| b.id != backup.id);
+    };
     for line in survey.unreadable {
         let named = wanted.backup.as_ref().is_some_and(|id| line.contains(id.as_str()));
-        if named { plan.problems.insert(0, line) } else { plan.notes.push(line) }
+        if named || backup.is_none() { plan.problems.insert(0, line) } else { plan.notes.push(line) }
     }
     plan.problems.extend(backup.iter().flat_map(places));
     Ok(Prepared { plan, backup })
+}
+
+/// Why a backup cannot be restored, as far as that shows without reading all of it.
+fn damage(cluster: &Cluster<'_>, backup: &Backup) -> Result<Vec<String>, RepositoryError> {
+    let mut damage = cluster.backup_problems(backup)?;
+    for proof in [cluster.index(backup).map(drop), cluster.manifest(backup).map(drop)] {
+        match proof {
+            Err(e @ RepositoryError::Damaged { .. }) => damage.push(in_full(&e)),
+            other => other?,
+        }
+    }
+    Ok(damage)
 }
 
 /// The repository that serves, out of several.

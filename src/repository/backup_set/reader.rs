@@ -1,5 +1,6 @@
 //! Backups, found and opened.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
@@ -57,6 +58,30 @@ impl Cluster<'_> {
             return Err(RepositoryError::NewerFormat { object, found: backup.format, supported: FORMAT });
         }
         Ok(Some(backup))
+    }
+
+    /// Which of a backup's parts are missing or shorter than they were stored; empty where none is. One
+    /// listing: their bytes are proved when they are read.
+    pub fn backup_problems(&self, backup: &Backup) -> Result<Vec<String>, RepositoryError> {
+        let mut sizes = HashMap::new();
+        self.storage().list(&self.layout().backup(&backup.id), None, &mut |object| {
+            sizes.insert(object.name, object.size);
+        })?;
+        let mut problems = Vec::new();
+        let missing = |name: &str| format!("{} is missing", self.object_url(name));
+        for archive in &backup.archives {
+            let parts = (0..archive.parts).map(|n| self.layout().part(&backup.id, &archive.name, n));
+            let (there, lost): (Vec<_>, Vec<_>) = parts.partition(|name| sizes.contains_key(name));
+            problems.extend(lost.iter().map(|name| missing(name)));
+            let stored: u64 = there.iter().filter_map(|name| sizes.get(name)).sum();
+            if lost.is_empty() && stored != archive.stored_size {
+                problems.push(format!(
+                    "the parts of {} have {stored} bytes instead of {}",
+                    archive.name, archive.stored_size
+                ));
+            }
+        }
+        Ok(problems)
     }
 
     /// A backup's index, fetched and proved against the digest in `backup.json`.

@@ -250,3 +250,71 @@ fn a_place_that_cannot_be_written_to_is_a_problem_of_the_plan() {
     assert!(!scene.dir.join("target").exists() && std::fs::read_dir(&closed).unwrap().next().is_none());
     assert_eq!(scene.server.sql("SELECT count(*) FROM t"), "4");
 }
+
+/// The objects of a backup whose names end so.
+fn stored_objects(repository: &Path, backup: &str, end: &str) -> Vec<std::path::PathBuf> {
+    let folder = repository.join("main/0001/backup").join(backup);
+    let mut found: Vec<_> = [folder.clone(), folder.join("base")]
+        .iter()
+        .flat_map(|dir| std::fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()))
+        .filter(|path| path.to_str().unwrap().ends_with(end))
+        .collect();
+    found.sort();
+    found
+}
+
+#[test]
+fn a_backup_that_lost_an_object_is_not_planned_with_and_an_older_one_is() {
+    let scene = Scene::new();
+    let info: serde_json::Value = serde_json::from_str(&scene.pitr.ok(["info", "--json"])).unwrap();
+    let ids: Vec<String> =
+        (0..2).map(|n| info["clusters"][0]["backups"][n]["id"].as_str().unwrap().to_owned()).collect();
+    type Damage<'a> = (&'a str, &'a str, &'a dyn Fn(&Path), &'a str);
+    let damages: [Damage<'_>; 5] = [
+        (
+            "part-lost",
+            "base/0000000000.zst",
+            &|p| std::fs::remove_file(p).unwrap(),
+            "0000000000.zst is missing",
+        ),
+        (
+            "part-cut",
+            "base/0000000000.zst",
+            &|p| {
+                let file = std::fs::OpenOptions::new().write(true).open(p).unwrap();
+                file.set_len(1000).unwrap();
+            },
+            "the parts of base have",
+        ),
+        ("index-lost", "files.zst", &|p| std::fs::remove_file(p).unwrap(), "files.zst"),
+        (
+            "index-altered",
+            "files.zst",
+            &|p| {
+                let mut bytes = std::fs::read(p).unwrap();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                std::fs::write(p, bytes).unwrap();
+            },
+            "files.zst",
+        ),
+        (
+            "manifest-lost",
+            "backup_manifest.zst",
+            &|p| std::fs::remove_file(p).unwrap(),
+            "backup_manifest.zst",
+        ),
+    ];
+    for (name, object, damage, words) in damages {
+        let (repository, pitr) = scene.copy_of_repository(name);
+        damage(&stored_objects(&repository, &ids[1], object)[0]);
+        let target = scene.dir.join("target");
+        let to = format!("--to={}", target.display());
+        let outcome = pitr.run(["restore", &to, "--plan", "--json"]);
+        assert_eq!(document(&outcome)["backup"], ids[0].as_str(), "{name}");
+        assert!(pitr.ok(["restore", &to, "--plan"]).contains(words), "{name}: nothing about \"{words}\"");
+        scene.refused(&pitr, &["--backup", &ids[1]], words);
+        damage(&stored_objects(&repository, &ids[0], object)[0]);
+        scene.refused(&pitr, &[], words);
+    }
+}
