@@ -87,7 +87,12 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     let unfinished: Vec<Value> = cluster
         .unfinished_backups()?
         .iter()
-        .map(|s| json!({ "id": s.id, "start_time": s.start_time, "host": s.host, "pid": s.pid }))
+        .map(|(id, started)| {
+            let by = started.as_ref();
+            json!({
+                "id": id, "start_time": by.map(|s| s.start_time), "host": by.map(|s| &s.host), "pid": by.map(|s| s.pid),
+            })
+        })
         .collect();
     Ok(json!({
         "name": cluster.name().as_str(),

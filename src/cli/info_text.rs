@@ -34,11 +34,13 @@ pub(super) fn words(cluster: &Value, now: Moment) -> String {
         ));
     }
     for u in list(cluster, "unfinished") {
+        let by = match field(u, "pid") {
+            pid if pid.is_empty() => String::new(),
+            pid => format!(", begun by process {pid} on {}", field(u, "host")),
+        };
         lines.push(format!(
-            "  unfinished {}, begun by process {} on {}: it runs still, or failed and is garbage; nothing restores from it",
-            field(u, "id"),
-            field(u, "pid"),
-            field(u, "host")
+            "  unfinished {}{by}: it runs still, or failed and is garbage; nothing restores from it",
+            field(u, "id")
         ));
     }
     for w in list(cluster, "wal") {

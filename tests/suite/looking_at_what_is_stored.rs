@@ -61,6 +61,9 @@ fn info_has_the_shape_that_scripts_rely_on() {
         "{\"format\":1,\"id\":\"20200101T000000Z-full\",\"start_time\":\"2020-01-01T00:00:00Z\",\"start_lsn\":\"0/0\",\
          \"timeline\":1,\"host\":\"h\",\"pid\":1}",
     );
+    // Garbage of which not even the beginning can be read.
+    dir.create_dir("repo/main/0001/backup/20200102T000000Z-full");
+    dir.write("repo/main/0001/backup/20200102T000000Z-full/started.json", "{");
 
     let found = info(&pitr);
     expect_keys(&found, "clusters");
@@ -101,7 +104,12 @@ fn info_has_the_shape_that_scripts_rely_on() {
         assert!(expect_utc(&window["from"]) <= expect_utc(&window["to"]));
     }
 
+    let unfinished = cluster["unfinished"].as_array().unwrap();
+    let pids: Vec<_> = unfinished.iter().map(|u| (u["id"].as_str().unwrap(), u["pid"].as_u64())).collect();
+    assert_eq!(pids, [("20200101T000000Z-full", Some(1)), ("20200102T000000Z-full", None)]);
+
     let text = pitr.ok(["info"]);
+    assert!(text.contains("unfinished 20200102T000000Z-full: "), "{text}");
     assert!(text.contains(&format!("MISSING {lost} to {lost}")), "{text}");
     assert!(text.contains("before the accident") && text.contains("can be restored, timeline 2: "), "{text}");
     assert!(!text.contains("backup 20200101T000000Z"), "an unfinished backup is listed as one: {text}");

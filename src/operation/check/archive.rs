@@ -65,10 +65,11 @@ fn unfinished(cluster: &Cluster<'_>) -> Result<Finding, RepositoryError> {
     let unfinished = cluster.unfinished_backups()?;
     Ok(match unfinished.last() {
         None => Finding::ok(UNFINISHED, "none"),
-        Some(last) => {
-            let (count, id) = (unfinished.len(), &last.id);
-            let seen =
-                format!("{count}; the newest, {id}, was begun by process {} on {}", last.pid, last.host);
+        Some((id, started)) => {
+            let by = started.as_ref().map_or_else(String::new, |started| {
+                format!(", begun by process {} on {}", started.pid, started.host)
+            });
+            let seen = format!("{}; the newest is {id}{by}", unfinished.len());
             Finding::ok(UNFINISHED, seen).with_advice(
                 "once its process is gone this is garbage: its folder, without backup.json, may be removed",
             )

@@ -30,19 +30,16 @@ impl Cluster<'_> {
         Ok(backups)
     }
 
-    /// Backups that began and are not there: running still, or failed. The earliest first.
-    pub fn unfinished_backups(&self) -> Result<Vec<Started>, RepositoryError> {
+    /// Backups that began and are not there: running still, or failed. The earliest first. With whoever
+    /// began it, where its first write can be read: garbage keeps nobody from looking at the rest.
+    pub fn unfinished_backups(&self) -> Result<Vec<(BackupId, Option<Started>)>, RepositoryError> {
         let mut unfinished = Vec::new();
-        for folder in self.storage().list_folders(&self.layout().backups())? {
-            let Ok(id) = folder.parse::<BackupId>() else { continue };
+        for id in self.backup_ids()? {
             if self.storage().size(&self.layout().backup_descriptor(&id))?.is_some() {
                 continue;
             }
-            let name = self.layout().started(&id);
-            let Some(bytes) = self.storage().read(&name)? else { continue };
-            let started = serde_json::from_slice(&bytes)
-                .map_err(|e| RepositoryError::damaged(self.object_url(&name), e))?;
-            unfinished.push(started);
+            let bytes = self.storage().read(&self.layout().started(&id))?;
+            unfinished.push((id, bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())));
         }
         Ok(unfinished)
     }
