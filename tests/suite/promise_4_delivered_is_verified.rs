@@ -192,10 +192,9 @@ fn a_part_that_is_damaged_missing_or_cut_off_ends_the_restore_and_nothing_can_be
     let part = backup.join("base/0000000000.zst");
     let good = std::fs::read(&part).unwrap();
     let copy = dir.join("copy");
-    let mut flipped = good.clone();
-    flipped[good.len() / 2] ^= 1;
-    for (what, bytes) in
-        [("flipped", Some(&flipped[..])), ("cut off", Some(&good[..good.len() - 1])), ("missing", None)]
+    // The plan sees what is not there, and nothing is touched.
+    for (bytes, words) in
+        [(Some(&good[..good.len() - 1]), "the parts of base have"), (None, "base/0000000000.zst is missing")]
     {
         match bytes {
             Some(bytes) => drop(dir.write(&part, bytes)),
@@ -203,15 +202,23 @@ fn a_part_that_is_damaged_missing_or_cut_off_ends_the_restore_and_nothing_can_be
         }
         let refused = pitr.run(["restore", &to(&copy)]);
         refused.expect_code(1);
-        refused.expect_said("base/0000000000.zst is damaged");
-        cannot_be_started(&dir, &copy, major);
-        // What is left says what it is, and is not written over.
-        let again = pitr.run(["restore", &to(&copy)]);
-        again.expect_code(1);
-        again.expect_said("was cut off and cannot be started");
-        empty(&copy);
-        assert!(std::fs::read_dir(&copy).unwrap().next().is_none(), "{what}");
+        refused.expect_said(words);
+        assert!(!copy.join("global").exists(), "{words}: something was touched");
     }
+    // Bytes that were altered show when they are read.
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    dir.write(&part, flipped);
+    let refused = pitr.run(["restore", &to(&copy)]);
+    refused.expect_code(1);
+    refused.expect_said("base/0000000000.zst is damaged");
+    cannot_be_started(&dir, &copy, major);
+    // What is left says what it is, and is not written over.
+    let again = pitr.run(["restore", &to(&copy)]);
+    again.expect_code(1);
+    again.expect_said("was cut off and cannot be started");
+    empty(&copy);
+    assert!(std::fs::read_dir(&copy).unwrap().next().is_none());
     for name in ["files.zst", "backup_manifest.zst"] {
         dir.write(&part, &good);
         let object = backup.join(name);
