@@ -87,6 +87,10 @@ impl GetArgs {
                 let hint = "does archive_command call archive-get instead of archive-push?";
                 Err(Stop::Failed(e.into(), Some(hint.to_owned())))
             }
+            Err(e @ GetError::Elsewhere { .. }) => {
+                let hint = "is %p passed as the destination? restore_command = 'pitr archive-get %f %p'";
+                Err(Stop::Failed(e.into(), Some(hint.to_owned())))
+            }
             Err(e) => Err(e.into()),
         }
     }

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::data_directory::{ControlFileError, system_of};
+use super::data_directory::{ControlFileError, is_not_where_the_server_looks, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::Reach;
@@ -41,6 +41,12 @@ pub enum GetError {
         /// The file.
         path: String,
     },
+    /// The server whose data directory this is recovers, and looks for the file elsewhere.
+    #[error("refused to write {path}: the server in this directory is in recovery and looks elsewhere")]
+    Elsewhere {
+        /// The file.
+        path: String,
+    },
     /// The destination.
     #[error("cannot write {path}")]
     Write {
@@ -73,8 +79,11 @@ pub fn archive_get(
     options: &GetOptions,
     now: Moment,
 ) -> Result<bool, GetError> {
-    let own = system_of(destination, cwd)?;
     let target = cwd.join(destination);
+    if is_not_where_the_server_looks(destination, file, cwd) {
+        return Err(GetError::Elsewhere { path: target.display().to_string() });
+    }
+    let own = system_of(destination, cwd)?;
     // Recovery asks for RECOVERYXLOG, and pg_rewind for what is missing. A file that stands under its own
     // name is the server's: this hook was written into archive_command.
     let own_name = target.file_name().is_some_and(|name| name == file.to_string().as_str());

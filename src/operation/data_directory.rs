@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::pgdata::control_file::ControlFile;
 use crate::repository::SystemIdentity;
+use crate::types::WalFileName;
 
 /// Why a control file that is there says nothing.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +26,27 @@ pub(super) fn system_of(wal_file: &Path, cwd: &Path) -> Result<Option<SystemIden
         }
     }
     Ok(None)
+}
+
+/// Whether `cwd` is the data directory of a running server in archive recovery that looks elsewhere for what
+/// is brought to `destination`: it would take exit 0 without its own file for the archive's end.
+pub(super) fn is_not_where_the_server_looks(destination: &Path, file: WalFileName, cwd: &Path) -> bool {
+    let there = |name: &str| cwd.join(name).exists();
+    if !there("postmaster.pid") || !(there("recovery.signal") || there("standby.signal")) {
+        return false;
+    }
+    let target = cwd.join(destination);
+    let Some((folder, name)) = target.parent().zip(target.file_name()) else { return true };
+    if name == "RECOVERYXLOG" || name == "RECOVERYHISTORY" {
+        // pg_wal may be a link, and %p absolute.
+        let real = |path: &Path| path.canonicalize().ok();
+        return real(folder).is_none_or(|folder| Some(folder) != real(&cwd.join("pg_wal")));
+    }
+    // pg_rewind asks for a file under its own name, for another data directory, whose server is stopped.
+    let rewound = folder.parent().filter(|_| folder.ends_with("pg_wal") && destination.is_absolute());
+    let rewound = rewound
+        .is_some_and(|dir| dir.join(ControlFile::PATH).exists() && !dir.join("postmaster.pid").exists());
+    !(rewound && name == file.to_string().as_str())
 }
 
 fn read(path: PathBuf) -> Result<Option<SystemIdentity>, ControlFileError> {

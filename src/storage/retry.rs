@@ -68,9 +68,10 @@ fn retry<T>(budget: &Budget, mut call: impl FnMut() -> Result<T, StorageError>) 
         }
         tracing::warn!(
             cause = %error.source,
-            "{error}; trying again in {} ms, for {} s at most",
+            "{error}; trying again in {} ms, {:.1} s of {} s are used up",
             wait.as_millis(),
-            budget.limit.saturating_sub(spent).as_secs()
+            spent.as_secs_f64(),
+            budget.limit.as_secs_f64()
         );
         std::thread::sleep(wait);
         pause = (pause * 2).min(LONGEST_PAUSE);

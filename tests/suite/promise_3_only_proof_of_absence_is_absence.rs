@@ -235,6 +235,9 @@ fn no_mistyped_line_opens_a_server_in_recovery() {
         "archive-get %f",
         "archive-get %p %f",
         "archive-get %f %p %r",
+        "archive-get %f RECOVERYXLOG",
+        "archive-get %f pg_wal/%f",
+        "archive-get %f /tmp/pitr-test-RECOVERED",
         "archive-get --help %f %p",
         "--confg /etc/pitr.toml archive-get %f %p",
         "--cluster backup archve-get %f %p",
@@ -263,6 +266,43 @@ fn no_mistyped_line_opens_a_server_in_recovery() {
     }
     recovery.must_not_open("no binary", "/nonexistent/pitr archive-get %f %p");
     recovery.recovers();
+}
+
+#[test]
+fn in_a_server_that_recovers_a_file_goes_where_the_server_looks_or_nowhere() {
+    let server = Finished::new();
+    let (name, bytes) = &server.segments[0];
+    server.push(name, bytes).expect_code(0);
+    let in_wal = |name: &str| server.data.join("pg_wal").join(name);
+    std::fs::remove_file(in_wal(name)).unwrap();
+    let own = in_wal(name).display().to_string();
+    let recovers = in_wal("RECOVERYXLOG").display().to_string();
+    let get = |destination: &str| server.pitr.run(["archive-get", name, destination]);
+
+    // A stopped server: pg_rewind asks under the file's own name, whatever the current directory.
+    server.dir.write(server.data.join("standby.signal"), "");
+    get(&own).expect_code(0);
+    std::fs::remove_file(&own).unwrap();
+    let another = server.dir.create_dir("another");
+    for running in ["standby.signal", "postmaster.pid"] {
+        server.dir.write(another.join(running), "");
+    }
+    server.pitr.clone().in_dir(&another).run(["archive-get", name, &own]).expect_code(0);
+    std::fs::remove_file(&own).unwrap();
+
+    server.dir.write(server.data.join("postmaster.pid"), "");
+    let elsewhere = server.dir.join("RECOVERYXLOG").display().to_string();
+    for destination in ["out", "RECOVERYXLOG", &elsewhere, &own, &format!("pg_wal/{name}")] {
+        let outcome = get(destination);
+        outcome.expect_code(255);
+        outcome.expect_said("is %p passed as the destination?");
+        assert!(!server.data.join(destination).exists(), "{destination}");
+    }
+    for destination in ["pg_wal/RECOVERYXLOG", &recovers] {
+        get(destination).expect_code(0);
+        std::fs::remove_file(&recovers).unwrap();
+    }
+    std::fs::remove_file(server.data.join("postmaster.pid")).unwrap();
 }
 
 #[test]
@@ -365,7 +405,9 @@ fn a_standby_that_may_take_unreachable_for_absent_goes_on_with_streaming() {
     let outcome = pitr.run(["archive-get", "--unreachable=absent", "000000010000000000000001", "out"]);
     outcome.expect_code(1);
     outcome.expect_said("trying again");
+    outcome.expect_said("of 1 s are used up");
     outcome.expect_said("counted as absent");
+    assert!(!outcome.stderr.contains('\u{1b}'), "colours in the server's log: {}", outcome.stderr);
     pitr.run(["archive-get", "000000010000000000000001", "out"]).expect_code(255);
     // No budget: asked once.
     let once = pitr.clone().env("PITR_ARCHIVE_GET_RETRY", "0");
