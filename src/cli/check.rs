@@ -56,7 +56,7 @@ impl CheckArgs {
         check(&ask, &mut report).context("cannot start what speaks to the server")?;
         if global.json {
             say(&json(&findings).to_string());
-        } else {
+        } else if !global.quiet || has_problems(&findings) {
             say(&total(&findings));
         }
         if has_problems(&findings) { Err(Stop::Code(EXIT_PROBLEMS)) } else { Ok(()) }

@@ -66,7 +66,7 @@ pub(super) fn run(args: &BackupArgs, global: &Global) -> Result<(), Stop> {
             fields.insert("failed_repositories".to_owned(), failed.into());
         }
         say(&document.to_string());
-    } else {
+    } else if !global.quiet {
         say(&summary(&taken.backup));
     }
     if failed.is_empty() {

@@ -183,6 +183,9 @@ impl RestoreArgs {
             say(&words::document(plan).to_string());
             return Ok(());
         }
+        if global.quiet {
+            return Ok(());
+        }
         say(&format!(
             "restored backup {} into {}: {} files, every checksum is right; start it with: {}",
             backup.id,

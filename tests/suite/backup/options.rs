@@ -24,6 +24,11 @@ fn progress_has_bytes_and_a_rate_in_plain_lines_and_quiet_has_none() {
     let quiet = pitr.run(["backup", "--wal=include", "--quiet"]);
     quiet.expect_code(0);
     assert_eq!(quiet.stderr, "");
+    assert_eq!(quiet.stdout, "", "cron would mail it every night");
+    let copy = format!("--to={}", dir.join("copy").display());
+    let quiet = pitr.run(["restore", "--quiet", &copy]);
+    quiet.expect_code(0);
+    assert_eq!(quiet.stdout + &quiet.stderr, "");
 }
 
 #[test]
