@@ -26,7 +26,9 @@ pub(super) fn on_lineage<W: WalReader>(
 ) -> Result<Attempt, W::Error> {
     let mut here: Vec<&BackupFacts> = backups.iter().filter(|b| b.is_on(lineage)).collect();
     if here.is_empty() {
-        return Ok(Err(not_an_ancestor(backups, lineage)));
+        return Ok(
+            Err(origin_unknown(archive, lineage).unwrap_or_else(|| not_an_ancestor(backups, lineage))),
+        );
     }
     here.sort_by(|a, b| (b.stop, &b.id).cmp(&(a.stop, &a.id)));
     let road = Road { archive, lineage, backups: here };
@@ -41,6 +43,16 @@ pub(super) fn on_lineage<W: WalReader>(
         Target::Xid(xid) => road.transaction(*xid, wanted, wal),
         Target::Name(name) => road.named(name, wanted, wal),
     }
+}
+
+/// Without its history file nothing can be said of a timeline's ancestors, only that no backup is its own.
+fn origin_unknown(archive: &Archive, lineage: &Lineage) -> Option<Refusal> {
+    let timeline = archive.timelines.get(&lineage.timeline()).filter(|t| t.orphan)?;
+    let why = timeline.history.as_ref().err()?;
+    Some(Refusal::new(format!("{why}, and no backup was taken on it")).hint(format!(
+        "does a server of that timeline still have pg_wal/{:08X}.history? pitr archive-push brings it into the archive",
+        lineage.timeline().0
+    )))
 }
 
 fn not_an_ancestor(backups: &[BackupFacts], lineage: &Lineage) -> Refusal {

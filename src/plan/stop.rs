@@ -24,6 +24,7 @@ impl Road<'_> {
     ) -> Result<Attempt, W::Error> {
         let sought = Sought::Time { after: moment, or_at: wanted.exclusive };
         let early = self.backups.iter().filter(|b| b.stop_time <= moment);
+        let mut ahead = None;
         for backup in early {
             let (run, hit) = Search::Record(sought.clone()).along(
                 self.listed(backup.start),
@@ -31,12 +32,13 @@ impl Road<'_> {
                 backup.start,
                 wal,
             )?;
-            if run.end < backup.stop {
-                return Ok(Err(self.lacks_wal(backup, &run)));
-            }
             match hit.and_then(|h| h.found) {
-                // The server's clock is ahead of the one that dated the backup.
-                Some(found) if found.lsn < backup.stop => {}
+                // The server's clock is ahead of the one that dated the backup. The search has gone no
+                // further than this record: where the backup's WAL ends is not known, nor needed.
+                Some(found) if found.lsn < backup.stop => {
+                    ahead.get_or_insert((backup, found));
+                }
+                _ if run.end < backup.stop => return Ok(Err(self.lacks_wal(backup, &run))),
                 Some(found) => return Ok(Ok(self.at_record(backup, run, found, wanted))),
                 None => {
                     let told = run.until(wal, self.archive)?.max(Some(backup.stop_time));
@@ -50,7 +52,14 @@ impl Road<'_> {
                 }
             }
         }
-        Ok(Err(self.before_first_backup(&wanted.target)))
+        let refusal = self.before_first_backup(&wanted.target);
+        Ok(Err(match ahead {
+            Some((backup, found)) => refusal.hint(format!(
+                "the server's clock is ahead of the one that dated backup {}: it wrote {} at {}, before the backup's end",
+                backup.id, found.time, found.lsn
+            )),
+            None => refusal,
+        }))
     }
 
     /// At the commit or abort of a transaction.

@@ -94,6 +94,24 @@ fn a_backup_that_the_clocks_put_before_the_target_but_the_wal_behind_it_is_not_t
 }
 
 #[test]
+fn a_commit_segments_before_the_end_of_such_a_backup_is_no_lack_of_wal() {
+    let mut world = plain().event(1, at(6, 500), 200, What::Commit(900));
+    world.backups[1].stop = at(8, 1000);
+    let plan = world.plan(&wanted(Target::Time(second(66))));
+    assert_eq!(accepted(&plan), (&world.backups[0], TimelineId(1), at(6, 500)));
+    world.backups.remove(0);
+    let plan = world.plan(&wanted(Target::Time(second(66))));
+    refused(&plan, "before the end of the backup");
+    refused(&plan, "the server's clock is ahead");
+    assert!(!plan.problems.join("").contains("not in the archive"), "{:?}", plan.problems);
+    // And WAL that is missing is still what is in the way.
+    let mut world = plain();
+    world.backups[1].stop = at(8, 1000);
+    world.segments.insert(1, (2..=7).collect());
+    refused(&world.plan(&wanted(Target::Time(second(80)))), "000000010000000000000008 is not in the archive");
+}
+
+#[test]
 fn a_position_is_proved_to_have_a_record_behind_it() {
     let mut world = plain();
     assert_eq!(accepted(&world.plan(&wanted(Target::Lsn(at(5, 77))))).0.stop, at(2, 1000));
@@ -295,6 +313,13 @@ fn a_lost_history_is_never_guessed() {
     accepted(&world.plan(&on(2, Target::Time(second(74)))));
     // The server takes it for a timeline without ancestors; so may an operator who says so.
     assert_eq!(accepted(&world.plan(&on(3, Target::Latest))).0.stop, at(9, 1000));
+    // Without a backup of its own the file is what is missing, whatever else would be wrong.
+    world.backups.truncate(1);
+    for plan in [world.plan(&on(3, Target::Latest)), world.plan(&on(3, Target::Time(second(95))))] {
+        refused(&plan, "the history file of timeline 3 is not in the archive");
+        refused(&plan, "pg_wal/00000003.history");
+        assert!(!plan.problems.join("").contains("no ancestor"), "{:?}", plan.problems);
+    }
 }
 
 #[test]
