@@ -264,7 +264,7 @@ fn whichever_call_of_the_store_fails_nothing_that_can_be_started_is_left() {
         }
         let destination =
             Destination { dir: dir.join(name), tablespaces: Default::default(), ownership: Ownership::Own };
-        let done = restore(&cluster, &backup, &destination, &settings, 3, &());
+        let done = restore(&cluster, &backup, None, &destination, &settings, 3, &());
         let calls = begun.map(|(call, before)| (call, storage.count(call) - before));
         (done, calls)
     };

@@ -220,6 +220,7 @@ fn a_backup_that_includes_its_wal_needs_no_archive() {
     let mut standby = primary.standby(&dir, "standby");
     standby.start();
     primary.wait_for_replay(&standby);
+    let mut ids = Vec::new();
     for (server, name) in [(&primary, "from-primary"), (&standby, "from-standby")] {
         // So that the standby's backup ends within a segment: the primary's has just begun one.
         primary.sql(&format!(
@@ -234,12 +235,20 @@ fn a_backup_that_includes_its_wal_needs_no_archive() {
         copy.start();
         copy.wait_for("SELECT pg_is_in_recovery()", "f", 60);
         assert_eq!(copy.sql("SELECT count(*) FROM t"), "1000", "{name}");
+        ids.push(id);
     }
     let pieces = dir.join("repo/main/0001/stream/00000001");
     assert!(
         pieces.read_dir().unwrap().next().is_some(),
         "the standby's backup left no piece: the test proves nothing"
     );
+    // The piece is there for whatever the plan leads through it, not only for the backup that left it.
+    let older = dir.join("older");
+    pitr.ok(["restore", &to(&older), "--backup", &ids[0]]);
+    let mut older = Server::adopt(&dir, older, primary.major);
+    older.start();
+    older.wait_for("SELECT pg_is_in_recovery()", "f", 60);
+    assert_eq!(older.sql("SELECT count(*) FROM \"from-standby\""), "2");
     // A standby would take the piece for the segment, and must not get it.
     let id = pitr.ok(["info", "--json"]);
     let info: serde_json::Value = serde_json::from_str(&id).unwrap();

@@ -168,7 +168,8 @@ impl RestoreArgs {
         // Writing waits for the disk, fetching for the store: more threads than processors, within memory.
         let threads = std::thread::available_parallelism().map_or(4, |n| (2 * n.get()).clamp(4, 8));
         let monitor = progress::Progress::new(backup.size, global.quiet);
-        let outcome = restore(cluster, backup, &destination, &recovery, threads, &monitor);
+        let outcome =
+            restore(cluster, backup, served.prepared.piece, &destination, &recovery, threads, &monitor);
         monitor.finish();
         let written = outcome.map_err(|e| {
             let hint = recovery::hint(&e, &destination.dir);

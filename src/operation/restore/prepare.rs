@@ -4,6 +4,7 @@ use super::survey::{ArchivedWal, Survey, in_full};
 use crate::plan::{RestorePlan, Target, Wanted, plan};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
+use crate::types::SegmentName;
 
 /// What is wrong with the places that a backup would be written to; changes nothing.
 pub type PlaceProblems<'a> = &'a dyn Fn(&Backup) -> Vec<String>;
@@ -15,6 +16,9 @@ pub struct Prepared {
     pub plan: RestorePlan,
     /// The chosen backup; `None` where there is a problem with all of them.
     pub backup: Option<Backup>,
+    /// The last segment of the plan, where the archive holds no more than its start: no server asks for that,
+    /// so it has to be there when recovery begins.
+    pub piece: Option<SegmentName>,
 }
 
 /// Makes the plan from what is in one cluster. Reads the archive and looks at the places; changes nothing.
@@ -44,7 +48,14 @@ pub fn prepare(
         if named || backup.is_none() { plan.problems.insert(0, line) } else { plan.notes.push(line) }
     }
     plan.problems.extend(backup.iter().flat_map(places));
-    Ok(Prepared { plan, backup })
+    let piece = plan.wal.as_ref().map(|wal| wal.last).filter(|last| !survey.archive.has(*last));
+    if let Some(segment) = piece {
+        match cluster.piece_of(segment) {
+            Err(e @ RepositoryError::Damaged { .. }) => plan.problems.push(in_full(&e)),
+            other => drop(other?),
+        }
+    }
+    Ok(Prepared { plan, backup, piece })
 }
 
 /// Why a backup cannot be restored, as far as that shows without reading all of it.

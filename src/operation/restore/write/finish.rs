@@ -15,6 +15,7 @@ use crate::pgdata::server_settings::ServerSettings;
 use crate::pgdata::tablespace_map;
 use crate::repository::RepositoryError;
 use crate::repository::backup_set::Proved;
+use crate::types::SegmentName;
 
 /// What was found in the data directory's own configuration.
 pub(super) struct Configured {
@@ -28,6 +29,7 @@ pub(super) struct Configured {
 pub(super) struct Finish<'a> {
     pub(super) plan: &'a Plan<'a>,
     pub(super) settings: &'a RecoverySettings,
+    pub(super) piece: Option<SegmentName>,
     pub(super) manifest: &'a Proved,
     /// The bytes of `pg_control`, proved.
     pub(super) control: &'a [u8],
@@ -123,15 +125,18 @@ impl Finish<'_> {
         Ok(file.replace("backup_manifest".as_ref())?)
     }
 
-    /// A standby's backup with `--wal include` ends within a segment that was never complete. Its start is
-    /// put where recovery looks when the archive has proved that it has no such file. Never for a standby:
-    /// it would find the segment's name taken by less than the primary has of it.
+    /// The WAL of a standby's backup with `--wal include` ends within a segment that was never complete. Its
+    /// start is put where recovery looks when the archive has proved that it has no such file. Never for a
+    /// standby: it would find the segment's name taken by less than the primary has of it.
     fn stream_piece(&self) -> Result<(), RestoreError> {
-        let Plan { cluster, backup, destination, owner } = self.plan;
-        if matches!(self.settings.role, Role::Standby { .. }) {
+        let Plan { cluster, destination, owner, .. } = self.plan;
+        let Some(segment) = self.piece.filter(|_| !matches!(self.settings.role, Role::Standby { .. })) else {
             return Ok(());
-        }
-        let Some((segment, piece)) = cluster.piece_for(backup)? else { return Ok(()) };
+        };
+        let object = || cluster.object_url(&cluster.layout().stream_timeline(segment.timeline));
+        let piece = cluster.piece_of(segment)?.ok_or_else(|| {
+            RepositoryError::damaged(object(), format!("the start of {segment} has vanished"))
+        })?;
         let path = destination.dir.join("pg_wal").join(segment.to_string());
         let file = durable::create_file(&path, self.mode()?, *owner)?;
         let failed = |e| RestoreError::file("write", &path)(e);

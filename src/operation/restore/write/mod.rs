@@ -26,6 +26,7 @@ use crate::pgdata::recovery_settings::RecoverySettings;
 use crate::pgdata::tablespace_map::MapError;
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
+use crate::types::SegmentName;
 
 /// The file without which no server starts.
 const CONTROL: &str = "global/pg_control";
@@ -105,10 +106,12 @@ pub struct Written {
     pub raised: Vec<(&'static str, i32)>,
 }
 
-/// Restores; see the module's text. `threads` fetch, decode and write, each with about 8 MiB of memory.
+/// Restores; see the module's text. `piece` is the segment of which the archive holds the start alone, as the
+/// plan says. `threads` fetch, decode and write, each with about 8 MiB of memory.
 pub fn restore(
     cluster: &Cluster<'_>,
     backup: &Backup,
+    piece: Option<SegmentName>,
     destination: &Destination,
     settings: &RecoverySettings,
     threads: usize,
@@ -125,7 +128,7 @@ pub fn restore(
     let plan = schedule::Plan { cluster, backup, destination, owner };
     let control = workers::write_all(&plan, &index, &claims, threads, monitor)?;
     monitor.syncing();
-    let written = finish::Finish { plan: &plan, settings, manifest: &manifest, control: &control };
+    let written = finish::Finish { plan: &plan, settings, piece, manifest: &manifest, control: &control };
     let configured = written.all_but_control()?;
     for claim in &claims {
         claim.sync()?;
