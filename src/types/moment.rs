@@ -80,6 +80,14 @@ impl Moment {
         if let Some(moment) = ago(text, now)? {
             return Ok(moment);
         }
+        if at_second_60(text) {
+            // The server takes it for the next minute's beginning, others for the second before it.
+            let why = "no minute has a second 60: is :59 meant, or :00 of the next minute?".to_owned();
+            return Err(MomentError::Invalid { text: text.to_owned(), why });
+        }
+        if let Some((head, name)) = text.strip_suffix(']').and_then(|t| t.split_once('[')) {
+            return Self::annotated(text, head.trim_end(), name, now);
+        }
         let (clock, zone) = match text.rsplit_once(' ') {
             Some((head, tail)) if tail.starts_with(|c: char| c.is_ascii_alphabetic()) => {
                 (head.trim_end().to_owned(), Some(tail))
@@ -136,6 +144,22 @@ impl Moment {
         }
     }
 
+    /// With its zone in brackets, as RFC 9557 has it: an offset beside it must be that zone's.
+    fn annotated(text: &str, head: &str, name: &str, now: Self) -> Result<Self, MomentError> {
+        if zone_named(name).is_none() {
+            return Err(MomentError::UnknownZone { zone: name.to_owned() });
+        }
+        let invalid = |why: String| MomentError::Invalid { text: text.to_owned(), why };
+        if has_offset(head) {
+            let zoned = text.parse::<jiff::Zoned>().map_err(|e| invalid(e.to_string()))?;
+            return Ok(Self::to_micros(zoned.timestamp()));
+        }
+        if head.contains(|c: char| c.is_ascii_alphabetic() && !matches!(c, 'T' | 't')) {
+            return Err(invalid("it has a zone twice".to_owned()));
+        }
+        Self::parse(head, Some(name), now)
+    }
+
     /// Cut to microseconds: what the server is told, and what its commits carry.
     fn to_micros(moment: jiff::Timestamp) -> Self {
         Self(jiff::Timestamp::from_microsecond(moment.as_microsecond()).unwrap_or(moment))
@@ -165,6 +189,14 @@ impl<'de> serde::Deserialize<'de> for Moment {
         let text = <std::borrow::Cow<'de, str>>::deserialize(d)?;
         text.parse().map(Self).map_err(serde::de::Error::custom)
     }
+}
+
+/// Whether a text that begins with a date names the second 60, as `15:22:60` or `152260`.
+fn at_second_60(text: &str) -> bool {
+    let Some((_, behind)) = text.split_once([' ', 'T', 't']) else { return false };
+    let end = behind.find(|c: char| !c.is_ascii_digit() && c != ':').unwrap_or(behind.len());
+    let digits = behind.get(..end).unwrap_or_default().replace(':', "");
+    digits.len() == 6 && digits.ends_with("60")
 }
 
 /// Whether a text that begins with a date ends in `Z` or an offset.
@@ -304,6 +336,47 @@ mod tests {
             let text = format!("2026-04-07 15:22:59 {zone}");
             assert!(matches!(kind(&text), MomentError::UnknownZone { .. }), "{text}");
         }
+    }
+
+    #[test]
+    fn a_second_60_is_refused_because_it_is_read_in_two_ways() {
+        for text in [
+            "2026-04-07T15:22:60Z",
+            "2026-04-07 15:22:60+00",
+            "2026-04-07 15:22:60.5 UTC",
+            "20260407T152260Z",
+        ] {
+            let said = parse(text).unwrap_err().to_string();
+            assert!(said.contains("second 60"), "{text}: {said}");
+        }
+        for text in ["2026-04-07T15:60:00Z", "2026-04-07 15:22:61+00"] {
+            assert!(matches!(parse(text), Err(MomentError::Invalid { .. })), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_zone_in_brackets_must_agree_with_the_offset_beside_it() {
+        let expected = parse("2026-04-07 15:22:59+00").unwrap();
+        for text in [
+            "2026-04-07T17:22:59+02:00[Europe/Berlin]",
+            "2026-04-07 17:22:59+02[Europe/Berlin]",
+            "2026-04-07 17:22:59[Europe/Berlin]",
+            "2026-04-07T17:22:59[Europe/Berlin]",
+        ] {
+            assert_eq!(parse(text), Ok(expected), "{text}");
+        }
+        // The zone in the text counts for more than what is configured.
+        assert_eq!(Moment::parse("2026-04-07 17:22:59[Europe/Berlin]", Some("UTC"), now()), Ok(expected));
+        for text in [
+            "2026-04-07 10:04:57+05[Europe/Berlin]",
+            "2026-04-07T10:04:57+01:00[Europe/Berlin]",
+            "2026-04-07 10:04:57 UTC[Europe/Berlin]",
+        ] {
+            assert!(matches!(parse(text), Err(MomentError::Invalid { .. })), "{text}: {:?}", parse(text));
+        }
+        let unknown = parse("2026-04-07 10:04:57+02[Europe/Atlantis]").unwrap_err();
+        assert!(matches!(unknown, MomentError::UnknownZone { .. }));
+        assert!(matches!(parse("2026-10-25 02:30:00[Europe/Berlin]"), Err(MomentError::Twice { .. })));
     }
 
     #[test]
