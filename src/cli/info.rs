@@ -52,8 +52,8 @@ fn look(storage: Arc<dyn Storage>, settings: &Settings, global: &Global) -> anyh
 fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     let size = cluster.segment_size();
     let survey = Survey::of(cluster)?;
-    for line in &survey.unreadable {
-        complain(&format!("warning: {line}"));
+    for unusable in &survey.unusable {
+        complain(&format!("warning: {unusable}"));
     }
     let mut wal = Vec::new();
     for (timeline, held) in &survey.archive.timelines {

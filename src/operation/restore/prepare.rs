@@ -1,6 +1,6 @@
 //! The plan of a restore with everything that can stand in its way: WAL, backup, and the places to write to.
 
-use super::survey::{ArchivedWal, Survey, in_full};
+use super::survey::{ArchivedWal, Survey, Unusable, in_full};
 use crate::plan::{RestorePlan, Target, Wanted, plan};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
@@ -40,13 +40,11 @@ pub fn prepare(
             break (plan, Some(backup));
         }
         // An older one may do; it is said which one could not.
-        survey.unreadable.push(format!("backup {} cannot be used: {}", backup.id, damage.join(", ")));
+        let why = damage.join(", ");
+        survey.unusable.push(Unusable { id: backup.id.clone(), why, newer: false });
         survey.backups.retain(|b| b.id != backup.id);
     };
-    for line in survey.unreadable {
-        let named = wanted.backup.as_ref().is_some_and(|id| line.contains(id.as_str()));
-        if named || backup.is_none() { plan.problems.insert(0, line) } else { plan.notes.push(line) }
-    }
+    tell_of(&mut plan, survey.unusable, survey.backups.is_empty());
     plan.problems.extend(backup.iter().flat_map(places));
     let piece = plan.wal.as_ref().map(|wal| wal.last).filter(|last| !survey.archive.has(*last));
     if let Some(segment) = piece {
@@ -56,6 +54,25 @@ pub fn prepare(
         }
     }
     Ok(Prepared { plan, backup, piece })
+}
+
+/// Puts the backups that cannot be used into a plan: beside a good one as notes. Where there is a problem
+/// already, each may be the reason for it; and a backup that is there is never said not to be.
+fn tell_of(plan: &mut RestorePlan, unusable: Vec<Unusable>, none_left: bool) {
+    if plan.problems.is_empty() {
+        plan.notes.extend(unusable.iter().map(ToString::to_string));
+        return;
+    }
+    let named = unusable.iter().any(|u| Some(&u.id) == plan.wanted.backup.as_ref());
+    if named || (none_left && plan.wanted.backup.is_none() && !unusable.is_empty()) {
+        plan.problems.clear();
+    }
+    let said = unusable.iter().filter(|u| !named || Some(&u.id) == plan.wanted.backup.as_ref());
+    let said: Vec<String> = said.map(ToString::to_string).collect();
+    plan.problems.splice(0..0, said);
+    if unusable.iter().any(|u| u.newer) {
+        plan.hints.insert(0, "install a newer version of pitr".to_owned());
+    }
 }
 
 /// Why a backup cannot be restored, as far as that shows without reading all of it.

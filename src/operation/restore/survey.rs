@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::plan::{Archive, BackupFacts, SegmentFacts, Timeline, WalReader};
 use crate::repository::backup_set::format::{Backup, Status};
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
+use crate::types::{BackupId, Lsn, SegmentName, TimelineId, WalFileName};
 use crate::wal::{Found, SegmentScanner, Sought, TimelineHistory};
 
 /// Requests to a store at the same time: most of a small request is waiting.
@@ -18,24 +18,42 @@ pub struct Survey {
     pub archive: Archive,
     /// Its backups, oldest first.
     pub backups: Vec<Backup>,
-    /// Backups whose description cannot be read, in words.
-    pub unreadable: Vec<String>,
+    /// Backups that are there and cannot be used.
+    pub unusable: Vec<Unusable>,
+}
+
+/// A backup that cannot be used.
+#[derive(Debug, Clone)]
+pub struct Unusable {
+    /// Its name.
+    pub id: BackupId,
+    /// What is wrong with it.
+    pub why: String,
+    /// A later version can read it.
+    pub newer: bool,
+}
+
+impl std::fmt::Display for Unusable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "backup {} cannot be used: {}", self.id, self.why)
+    }
 }
 
 impl Survey {
     /// Lists everything. A store that does not answer is an error; an object that is damaged is a fact.
     pub fn of(cluster: &Cluster<'_>) -> Result<Self, RepositoryError> {
-        let (mut backups, mut unreadable) = (Vec::new(), Vec::new());
+        let (mut backups, mut unusable) = (Vec::new(), Vec::new());
         for id in cluster.backup_ids()? {
             match cluster.backup(&id) {
                 Ok(backup) => backups.extend(backup),
                 Err(e @ (RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. })) => {
-                    unreadable.push(format!("backup {id} cannot be used: {}", in_full(&e)));
+                    let newer = matches!(e, RepositoryError::NewerFormat { .. });
+                    unusable.push(Unusable { id, why: in_full(&e), newer });
                 }
                 Err(e) => return Err(e),
             }
         }
-        Ok(Self { archive: archive(cluster)?, backups, unreadable })
+        Ok(Self { archive: archive(cluster)?, backups, unusable })
     }
 
     /// What the plan needs to know of the backups.

@@ -189,6 +189,55 @@ fn a_backup_that_is_marked_as_damaged_is_taken_only_by_its_name() {
 }
 
 #[test]
+fn backups_that_cannot_be_read_are_said_to_be_so_and_not_to_be_absent() {
+    let scene = Scene::new();
+    let info: serde_json::Value = serde_json::from_str(&scene.pitr.ok(["info", "--json"])).unwrap();
+    let ids: Vec<String> =
+        (0..2).map(|n| info["clusters"][0]["backups"][n]["id"].as_str().unwrap().to_owned()).collect();
+    let change = |repository: &Path, id: &str, content: &dyn Fn(String) -> String| {
+        let path = repository.join("main/0001/backup").join(id).join("backup.json");
+        let old = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, content(old)).unwrap();
+    };
+    let cut = |old: String| old[..old.len() / 2].to_owned();
+    let newer = |old: String| {
+        let mut backup: serde_json::Value = serde_json::from_str(&old).unwrap();
+        backup["format"] = 9.into();
+        backup.to_string()
+    };
+    let to = format!("--to={}", scene.dir.join("target").display());
+    type Change<'a> = (&'a str, &'a dyn Fn(String) -> String, &'a str);
+    let changes: [Change<'_>; 2] = [("cut", &cut, "is damaged"), ("newer", &newer, "has format 9")];
+    for (name, content, words) in changes {
+        let (repository, pitr) = scene.copy_of_repository(name);
+        change(&repository, &ids[1], content);
+        // Where the other backup does not help, the unreadable one is a part of the answer.
+        scene.refused(
+            &pitr,
+            &["--target-time", &scene.early.0],
+            &format!("backup {} cannot be used", ids[1]),
+        );
+        change(&repository, &ids[0], content);
+        let none: &[&str] = &[];
+        for arguments in [none, &["--backup", &ids[0]], &["--target-lsn", "0/5000000"]] {
+            scene.refused(&pitr, arguments, words);
+            let mut all = vec!["restore", &to, "--json"];
+            all.extend(arguments);
+            let json = pitr.run(&all);
+            let problems = document(&json)["problems"].to_string();
+            assert!(problems.contains(words) && problems.contains("cannot be used"), "{problems}");
+            assert!(!problems.contains("there is no backup"), "{problems}");
+            all.retain(|word| *word != "--json");
+            let text = pitr.run(&all);
+            text.expect_code(1);
+            text.expect_said(words);
+            assert!(!text.stderr.contains("there is no backup"), "{}", text.stderr);
+            assert_eq!(text.stderr.contains("hint: install a newer version of pitr"), name == "newer");
+        }
+    }
+}
+
+#[test]
 fn a_time_that_names_no_single_moment_is_wrong_usage() {
     let scene = Scene::new();
     for (time, words) in [
