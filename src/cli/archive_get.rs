@@ -14,7 +14,8 @@ use crate::types::WalFileName;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 delivered and verified; 1 proven absent in every repository, or counted as absent; 255 \
-                  everything else, wrong usage included: recovery stops, and nothing is lost."
+                  everything else, wrong usage and a gap before later segments included: recovery stops, and nothing \
+                  is lost."
 )]
 pub(super) struct GetArgs {
     /// The file's name, as the server gives it for %f.
@@ -90,6 +91,12 @@ impl GetArgs {
             Err(e @ GetError::Elsewhere { .. }) => {
                 let hint = "is %p passed as the destination? restore_command = 'pitr archive-get %f %p'";
                 Err(Stop::Failed(e.into(), Some(hint.to_owned())))
+            }
+            Err(e @ GetError::Gap { from, .. }) => {
+                let hint = format!(
+                    "is it in a repository that is not configured here? to before the gap: pitr restore --target-lsn or --target-time, before {from}"
+                );
+                Err(Stop::Failed(e.into(), Some(hint)))
             }
             Err(e) => Err(e.into()),
         }

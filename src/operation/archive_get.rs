@@ -3,13 +3,15 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::data_directory::{ControlFileError, is_not_where_the_server_looks, system_of};
+use super::data_directory::{
+    ControlFileError, has_whole, is_not_where_the_server_looks, opens_at_the_end, system_of,
+};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::Reach;
-use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
+use crate::repository::{Cluster, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::{Storage, StorageErrorKind};
-use crate::types::{Moment, SystemId, WalFileName};
+use crate::types::{Lsn, Moment, SegmentName, SystemId, WalFileName};
 
 /// From where to get.
 #[derive(Debug, Clone)]
@@ -46,6 +48,19 @@ pub enum GetError {
     Elsewhere {
         /// The file.
         path: String,
+    },
+    /// It is in no repository, but what comes behind it is. As an answer, absence would make a server open
+    /// there, without all of that.
+    #[error("{missing} is in no repository, and {next} of the same timeline is in {url}: a gap, not the end")]
+    Gap {
+        /// The segment that was asked for.
+        missing: SegmentName,
+        /// The next one that is stored.
+        next: SegmentName,
+        /// Where it is stored.
+        url: String,
+        /// Where the gap begins.
+        from: Lsn,
     },
     /// The destination.
     #[error("cannot write {path}")]
@@ -96,8 +111,8 @@ pub fn archive_get(
         durable::remove_abandoned(&target);
     }
     let (mut best, mut failure) = (None::<Fetched>, None);
-    for storage in storages {
-        match get.ask(storage) {
+    for storage in &storages {
+        match get.ask(Arc::clone(storage)) {
             Ok(Some(fetched)) if fetched.reach.is_whole() => {
                 return get.place(fetched).map(|()| true);
             }
@@ -119,7 +134,7 @@ pub fn archive_get(
     match (failure, best) {
         (Some(error), _) => Err(error),
         (None, Some(best)) => get.place(best).map(|()| true),
-        (None, None) => Ok(false),
+        (None, None) => get.refuse_gap(&storages, cwd).map(|()| false),
     }
 }
 
@@ -168,12 +183,7 @@ impl Get<'_> {
     fn fetch(&self, storage: Arc<dyn Storage>) -> Result<Option<Fetched>, Stop> {
         use std::io::Write;
         let repository = Repository::open(storage, self.memory, Create::Nothing, self.now)?;
-        let cluster = match (self.own, self.options.system) {
-            (Some(own), asked) if asked.is_none_or(|id| id == own.system_identifier) => {
-                repository.cluster_of(&self.options.cluster, &own)?
-            }
-            (_, asked) => repository.cluster(&self.options.cluster, asked)?,
-        };
+        let cluster = self.cluster(&repository)?;
         let new = std::cell::RefCell::new(None);
         let found = cluster.fetch(
             self.file,
@@ -196,6 +206,36 @@ impl Get<'_> {
             tracing::warn!(%error, "cannot remember the repository on this host");
         }
         Ok(Some(Fetched { file, reach, segment_size: cluster.segment_size().bytes() }))
+    }
+
+    fn cluster<'r>(&self, repository: &'r Repository) -> Result<Cluster<'r>, RepositoryError> {
+        match (self.own, self.options.system) {
+            (Some(own), asked) if asked.is_none_or(|id| id == own.system_identifier) => {
+                repository.cluster_of(&self.options.cluster, &own)
+            }
+            (_, asked) => repository.cluster(&self.options.cluster, asked),
+        }
+    }
+
+    /// What is proven absent is the archive's end, unless more of the timeline follows it.
+    fn refuse_gap(&self, storages: &[Arc<dyn Storage>], cwd: &Path) -> Result<(), GetError> {
+        let (WalFileName::Segment(missing), Some(own)) = (self.file, self.own) else { return Ok(()) };
+        let Some(from) = missing.start(own.segment_size).filter(|_| opens_at_the_end(cwd)) else {
+            return Ok(());
+        };
+        if has_whole(cwd, missing, own.segment_size) {
+            return Ok(());
+        }
+        let error = |source| GetError::Repository { name: self.file.to_string(), source };
+        for storage in storages {
+            let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)
+                .map_err(error)?;
+            let cluster = self.cluster(&repository).map_err(error)?;
+            if let Some(next) = cluster.gap_at(missing).map_err(error)? {
+                return Err(GetError::Gap { missing, next, url: storage.url().to_owned(), from });
+            }
+        }
+        Ok(())
     }
 
     fn place(&self, mut fetched: Fetched) -> Result<(), GetError> {

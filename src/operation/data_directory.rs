@@ -1,10 +1,13 @@
 //! Which system a hook speaks for: `global/pg_control` of the data directory it runs in or points into.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use crate::pgdata::control_file::ControlFile;
+use crate::pgdata::server_settings::ServerSettings;
 use crate::repository::SystemIdentity;
-use crate::types::WalFileName;
+use crate::types::{SegmentName, SegmentSize, WalFileName};
+use crate::wal::{Ends, SegmentScanner};
 
 /// Why a control file that is there says nothing.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +50,59 @@ pub(super) fn is_not_where_the_server_looks(destination: &Path, file: WalFileNam
     let rewound = rewound
         .is_some_and(|dir| dir.join(ControlFile::PATH).exists() && !dir.join("postmaster.pid").exists());
     !(rewound && name == file.to_string().as_str())
+}
+
+/// Whether the server whose data directory this is recovers, without a target, to the end of what it is
+/// given, and opens there. One with a target refuses to open before it, and may ask ahead of it; a standby
+/// waits.
+pub(super) fn opens_at_the_end(cwd: &Path) -> bool {
+    let there = |name: &str| cwd.join(name).exists();
+    if !there("recovery.signal") || there("standby.signal") {
+        return false;
+    }
+    let text = |path: PathBuf| std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned());
+    // Every argument is in quotes.
+    let started = text(cwd.join("postmaster.opts")).unwrap_or_default();
+    let given: Vec<(&str, &str)> = started.split('"').filter_map(|word| word.split_once('=')).collect();
+    let config =
+        given.iter().find(|(name, _)| name.trim_start_matches('-').replace('-', "_") == "config_file");
+    let config = config.map_or_else(|| cwd.join("postgresql.conf"), |(_, path)| cwd.join(path));
+    let mut settings = ServerSettings::default();
+    for path in [config, cwd.join("postgresql.auto.conf")] {
+        settings.read(&text(path).unwrap_or_default());
+    }
+    [
+        "recovery_target",
+        "recovery_target_time",
+        "recovery_target_xid",
+        "recovery_target_lsn",
+        "recovery_target_name",
+    ]
+    .iter()
+    .all(|name| {
+        let on_the_line =
+            given.iter().find(|(given, _)| given.trim_start_matches('-').replace('-', "_") == *name);
+        on_the_line.map(|(_, value)| *value).or_else(|| settings.get(name)).is_none_or(str::is_empty)
+    })
+}
+
+/// Whether the server has a segment itself, as in a copy that was taken together with its WAL: all of it,
+/// and not an old one that waits under a new name to be written over.
+pub(super) fn has_whole(cwd: &Path, segment: SegmentName, size: SegmentSize) -> bool {
+    let Ok(mut file) = std::fs::File::open(cwd.join("pg_wal").join(segment.to_string())) else {
+        return false;
+    };
+    let (mut scanner, mut chunk) = (SegmentScanner::new(segment, size), vec![0; 1 << 20]);
+    loop {
+        match file.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(n) => scanner.push(chunk.get(..n).unwrap_or_default()),
+            Err(_) => return false,
+        }
+    }
+    let scan = scanner.finish();
+    let whole = matches!(scan.ends, Ends::Full | Ends::ContinuesInNext { .. } | Ends::Switch { .. });
+    whole && scan.damage.is_none() || scan.newer_magic().is_some()
 }
 
 fn read(path: PathBuf) -> Result<Option<SystemIdentity>, ControlFileError> {

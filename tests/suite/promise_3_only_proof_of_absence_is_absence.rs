@@ -269,6 +269,53 @@ fn no_mistyped_line_opens_a_server_in_recovery() {
 }
 
 #[test]
+fn a_gap_is_no_end_for_a_server_that_would_open_there() {
+    let mut recovery = Recovery::new();
+    let (object, needed) = (recovery.object(), recovery.needed.clone());
+    let aside = recovery.dir.join("aside");
+    std::fs::rename(&object, &aside).unwrap();
+    let get = recovery.get();
+    let log = recovery.must_not_open("a lost segment", &get);
+    assert!(log.contains(&format!("{needed} is in no repository, and 0000")), "{log}");
+    assert!(log.contains("a gap, not the end") && log.contains("pitr restore --target-lsn"), "{log}");
+
+    // By hand in the same place: what the exit code hangs on.
+    let pitr = recovery.pitr.clone().in_dir(recovery.server.file(""));
+    let code = || pitr.run(["archive-get", &needed, "pg_wal/RECOVERYXLOG"]).code.unwrap();
+    assert_eq!(code(), 255);
+    let last = |name: &str| pitr.run(["archive-get", name, "pg_wal/RECOVERYXLOG"]).code.unwrap();
+    assert_eq!(last("000000010000000F00000001"), 1, "the end of the archive is its end");
+    assert_eq!(last("000000020000000000000001"), 1, "another timeline");
+    let auto = recovery.server.file("postgresql.auto.conf");
+    let before = std::fs::read_to_string(&auto).unwrap();
+    std::fs::write(&auto, format!("{before}\nrecovery_target_lsn = '0/1'\n")).unwrap();
+    assert_eq!(code(), 1, "a server does not open before its target, and may ask ahead of it");
+    std::fs::write(&auto, before).unwrap();
+    let raw = zstd::decode_all(&std::fs::read(&aside).unwrap()[..]).unwrap();
+    let own = recovery.server.file(format!("pg_wal/{needed}"));
+    std::fs::write(&own, &raw).unwrap();
+    recovery.dir.account().own(&own);
+    assert_eq!(code(), 1, "the server has it itself");
+    std::fs::write(&own, wal_bytes::cut_off(&needed, &raw, raw.len() / 2)).unwrap();
+    assert_eq!(code(), 255, "it has half of it");
+    std::fs::remove_file(&own).unwrap();
+    recovery.dir.write(recovery.server.file("standby.signal"), "");
+    assert_eq!(code(), 1, "a standby can stream");
+    std::fs::remove_file(recovery.server.file("standby.signal")).unwrap();
+
+    // Absent in one repository, there in the other: delivered.
+    let url = format!("[[repository]]\nurl = \"{}\"\n", recovery.url("repo"));
+    let bucket = format!(
+        "[[repository]]\nurl = \"s3://{}/prod\"\nendpoint = \"{}\"\n",
+        recovery.bucket, recovery.store.endpoint
+    );
+    let config = recovery.dir.write("both.toml", url + &bucket);
+    let both = in_bucket(&recovery.pitr, &recovery.store, "").without("PITR_REPOSITORY");
+    recovery.pitr = both.without("PITR_REPOSITORY_ENDPOINT").env("PITR_CONFIG", config.display().to_string());
+    recovery.recovers();
+}
+
+#[test]
 fn in_a_server_that_recovers_a_file_goes_where_the_server_looks_or_nowhere() {
     let server = Finished::new();
     let (name, bytes) = &server.segments[0];

@@ -16,6 +16,7 @@ use std::ops::ControlFlow;
 use super::layout::WalObjectName;
 use super::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
+use crate::wal::TimelineHistory;
 
 impl Cluster<'_> {
     /// Every stored copy of a file, first copy first. Empty is proof of absence: the root answered.
@@ -61,6 +62,33 @@ impl Cluster<'_> {
         segments.sort_unstable();
         segments.dedup();
         Ok(segments)
+    }
+
+    /// The next segment that is stored behind one that is not, on its timeline; `None` also where the timeline
+    /// begins only behind it.
+    pub fn gap_at(&self, missing: SegmentName) -> Result<Option<SegmentName>, RepositoryError> {
+        let folder = self.layout().wal_timeline(missing.timeline);
+        let after = format!("{}{missing}", self.layout().wal_log(missing));
+        let mut next = None;
+        self.storage().list_while(&folder, Some(&after), &mut |info| {
+            let last = info.name.rsplit('/').next().unwrap_or_default();
+            match WalObjectName::parse(last) {
+                Some(WalObjectName { file: WalFileName::Segment(s), .. }) if s > missing => {
+                    next = Some(s);
+                    ControlFlow::Break(())
+                }
+                _ => ControlFlow::Continue(()),
+            }
+        })?;
+        if next.is_none() || missing.timeline.0 == 1 {
+            return Ok(next);
+        }
+        let file = WalFileName::History(missing.timeline);
+        let Some(text) = self.small_file(file)? else { return Ok(next) };
+        let history = TimelineHistory::parse(missing.timeline, &text)
+            .map_err(|e| RepositoryError::damaged(self.object_url(&self.layout().wal_file(file, "")), e))?;
+        let begins = SegmentName::holding(missing.timeline, history.begin(), self.segment_size());
+        Ok(next.filter(|_| missing >= begins))
     }
 
     /// The timelines that have segments, in order.
