@@ -14,7 +14,11 @@ use crate::types::SegmentName;
 
 pub(super) fn run(global: &Global) -> Result<(), Stop> {
     let settings = Settings::load(global)?;
-    let clusters = super::from_any(settings.storages()?, |storage| look(storage, &settings, global))?;
+    let (clusters, url) = super::from_any(settings.storages()?, |storage| {
+        let url = storage.url().to_owned();
+        Ok((look(storage, &settings, global)?, url))
+    })?;
+    super::say_which(&settings, &url);
     if global.json {
         say(&json!({ "clusters": clusters }).to_string());
     } else if clusters.is_empty() {

@@ -175,3 +175,11 @@ fn from_any<T>(
     }
     Err(failure.unwrap_or_else(|| anyhow::anyhow!("no repository is configured")))
 }
+
+/// Others may hold something else than the one that is shown.
+fn say_which(settings: &settings::Settings, url: &str) {
+    let several = settings.repositories.len();
+    if several > 1 {
+        complain(&format!("shown is {url}, one of {several} repositories; --repository names another"));
+    }
+}

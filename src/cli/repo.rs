@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::settings::{Global, Settings};
-use super::{Stop, complain, now, say};
+use super::{Stop, complain, from_any, now, say, say_which};
 use crate::repository::layout::name_digest;
 use crate::repository::{Cluster, Create, Repository};
 use crate::types::WalFileName;
@@ -47,11 +47,9 @@ enum RepoVerb {
 impl RepoArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let repository =
-            Repository::open(settings.first_storage()?, &settings.memory(), Create::Nothing, now())?;
         match &self.verb {
-            RepoVerb::Ls { folder } => ls(&repository, folder, global.json)?,
-            RepoVerb::Cat { name, raw } => cat(&repository, name, *raw, &settings, global)?,
+            RepoVerb::Ls { folder } => ls(&any(&settings)?, folder, global.json)?,
+            RepoVerb::Cat { name, raw } => cat(&any(&settings)?, name, *raw, &settings, global)?,
             RepoVerb::Resolve { file, discard } => {
                 let digest = resolve_everywhere(&settings, global, *file, discard)?;
                 if global.json {
@@ -63,6 +61,15 @@ impl RepoArgs {
         }
         Ok(())
     }
+}
+
+/// The first repository that answers; which one, where there are several.
+fn any(settings: &Settings) -> anyhow::Result<Repository> {
+    let repository = from_any(settings.storages()?, |storage| {
+        Ok(Repository::open(storage, &settings.memory(), Create::Nothing, now())?)
+    })?;
+    say_which(settings, repository.url());
+    Ok(repository)
 }
 
 /// A bucket may hold millions: each object is written as it is listed, also into the one JSON document.

@@ -1,4 +1,5 @@
-//! Which system a hook speaks for: `global/pg_control` of the data directory it runs in or points into.
+//! What the data directory that a hook runs in or points into says: which system it speaks for, and where and
+//! how far the server recovers.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};

@@ -68,6 +68,8 @@ impl Repository {
                     && remembered.is_none() =>
             {
                 storage.create_root()?;
+                // With a mistyped path this is the only sign of it.
+                tracing::warn!("{url} was not there and was created");
                 None
             }
             Err(e) => return Err(e),

@@ -170,6 +170,22 @@ fn nothing_there_is_said_and_no_repository_is_an_error() {
     done.expect_code(0);
     done.expect_said("asking the next repository");
     assert!(done.stdout.contains("\"main\""));
+    let shown = format!("shown is file://{}/repo, one of 2 repositories", dir.path().display());
+    done.expect_said(&shown);
+    for arguments in [vec!["info"], vec!["repo", "ls", "main"], vec!["repo", "cat", "main/cluster.json"]] {
+        let done = both.run(&arguments);
+        done.expect_code(0);
+        done.expect_said("asking the next repository");
+        done.expect_said(&shown);
+        assert!(done.stdout.contains("main"), "{arguments:?}");
+    }
+    // A mistyped path is said, when a command has made it.
+    let mistyped = dir.join("mistyped");
+    let mistyped = format!("--repository=file://{}", mistyped.display());
+    let backup =
+        both.connecting_to(&server).without("PITR_CONFIG").run(["backup", "--wal=include", &mistyped]);
+    backup.expect_code(0);
+    backup.expect_said("mistyped was not there and was created");
 }
 
 #[test]

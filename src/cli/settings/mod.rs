@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use clap::Args;
 
 use self::file::Section;
@@ -162,11 +162,6 @@ impl Settings {
                 Ok(Arc::from(storage))
             })
             .collect()
-    }
-
-    /// The storage that is read from where one is enough: the first.
-    pub(super) fn first_storage(&self) -> anyhow::Result<Arc<dyn Storage>> {
-        self.storages()?.into_iter().next().ok_or_else(|| anyhow!("no repository is configured"))
     }
 
     /// What this host remembers.
