@@ -24,6 +24,11 @@ pub(super) fn run(args: &BackupArgs, global: &Global) -> Result<(), Stop> {
         clock: &now,
     };
     let mut source = BackupSource::connect(&args.connection(&around)?).map_err(|e| with_hint(e.into()))?;
+    if source.may_leave_tablespaces_out() {
+        complain(
+            "warning: allow_in_place_tablespaces is on: PostgreSQL 15 sends no tablespace that is a directory in pg_tblspc, and the backup will not hold it",
+        );
+    }
     let system = SystemIdentity {
         system_identifier: source.system_id(),
         segment_size: source.segment_size(),

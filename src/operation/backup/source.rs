@@ -17,6 +17,7 @@ pub struct BackupSource {
     pub(super) segment_size: SegmentSize,
     pub(super) standby: bool,
     pub(super) archive_mode: String,
+    in_place_tablespaces: bool,
 }
 
 /// Whether the server's WAL arrives in the repositories without our doing, and how that is known.
@@ -40,15 +41,24 @@ impl BackupSource {
     /// Logs in and asks.
     pub fn connect(info: &ConnInfo) -> Result<Self, BackupError> {
         let runtime = runtime()?;
-        let (client, identity, segment_size, standby, archive_mode) = runtime.block_on(async {
-            let mut client = ReplicationClient::connect(info).await?;
-            let identity = client.identify_system().await?;
-            let size = client.segment_size().await?;
-            let standby = client.is_standby().await?;
-            let archive_mode = client.show("archive_mode").await?;
-            Ok::<_, PostgresError>((client, identity, size, standby, archive_mode))
-        })?;
-        Ok(Self { runtime, client, identity, segment_size, standby, archive_mode })
+        let (client, identity, segment_size, standby, archive_mode, in_place_tablespaces) = runtime
+            .block_on(async {
+                let mut client = ReplicationClient::connect(info).await?;
+                let identity = client.identify_system().await?;
+                let size = client.segment_size().await?;
+                let standby = client.is_standby().await?;
+                let archive_mode = client.show("archive_mode").await?;
+                // 15 leaves them out beside a tablespace map; later majors send them.
+                let in_place =
+                    client.major() == 15 && client.show("allow_in_place_tablespaces").await? == "on";
+                Ok::<_, PostgresError>((client, identity, size, standby, archive_mode, in_place))
+            })?;
+        Ok(Self { runtime, client, identity, segment_size, standby, archive_mode, in_place_tablespaces })
+    }
+
+    /// Whether the server may hold tablespaces that it does not send: directories in `pg_tblspc`.
+    pub fn may_leave_tablespaces_out(&self) -> bool {
+        self.in_place_tablespaces
     }
 
     /// Looks for the segments before the server's current one in every repository: what a setting says is

@@ -162,3 +162,26 @@ fn every_repository_gets_the_backup_and_one_that_cannot_is_said() {
     assert_eq!(listed(&only_one), (listed(&only_one).0, vec![]));
     assert_eq!(listed(&only_one).0.len(), 3);
 }
+
+#[test]
+fn tablespaces_that_the_server_does_not_send_are_warned_about() {
+    let dir = TestDir::new();
+    let (server, pitr) = archiving(&dir);
+    assert_eq!(server.major, 15, "the distribution's");
+    let before = pitr.run(["backup", "--wal=include"]);
+    before.expect_code(0);
+    assert!(!before.stderr.contains("in_place"), "{}", before.stderr);
+    server.sql("ALTER SYSTEM SET allow_in_place_tablespaces = on");
+    server.sql("SELECT pg_reload_conf()");
+    server.wait_for("SHOW allow_in_place_tablespaces", "on", 30);
+    server.sql("SET allow_in_place_tablespaces = on; CREATE TABLESPACE inside LOCATION ''");
+    server.sql("CREATE TABLE t TABLESPACE inside AS SELECT 1 AS n");
+    let file = server.sql("SELECT pg_relation_filepath('t')");
+    assert!(file.starts_with("pg_tblspc/") && server.file(&file).exists(), "{file}");
+    let warned = pitr.run(["backup", "--wal=include"]);
+    warned.expect_code(0);
+    warned.expect_said("the backup will not hold it");
+    let copy = dir.join("copy");
+    pitr.ok(["restore", "--target=immediate", &format!("--to={}", copy.display())]);
+    assert!(!copy.join(&file).exists(), "it is sent, and the warning is wrong");
+}
