@@ -221,7 +221,11 @@ mod tests {
 
     #[test]
     fn only_a_copy_is_kept_from_archiving() {
-        assert!(!settings(Role::Takeover).lines(17, &[]).contains("archive_mode"));
+        let takeover = settings(Role::Takeover).lines(17, &[]);
+        for name in ["archive_mode", "archive_command", "archive_library"] {
+            assert!(!takeover.contains(name), "{name} is changed: {takeover}");
+            assert!(settings(Role::Copy).lines(17, &[]).contains(name), "{name}");
+        }
         let role = Role::Standby { primary_conninfo: Some("host='a b'".to_owned()), primary_slot: None };
         let lines = settings(role).lines(17, &[]);
         assert!(!lines.contains("archive_mode"));

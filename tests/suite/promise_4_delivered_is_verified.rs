@@ -429,4 +429,15 @@ fn a_place_that_is_too_small_is_named_before_anything_is_written() {
     destination.tablespaces.insert("4711".to_owned(), dir.join("copy/inside"));
     let problems = destination.problems(&backup).join("\n");
     assert!(problems.contains("no tablespace 4711") && problems.contains("lie in one another"), "{problems}");
+    // Nor does a link hide it, and two tablespaces cannot share a place.
+    std::os::unix::fs::symlink(dir.path(), dir.join("link")).unwrap();
+    destination.tablespaces = [("4711", "copy"), ("4712", "one"), ("4713", "link/one")]
+        .map(|(oid, place)| (oid.to_owned(), dir.join(place)))
+        .into();
+    destination.dir = dir.join("link/copy");
+    let problems = destination.problems(&backup).join("\n");
+    assert!(
+        problems.contains("4711 cannot go") && problems.contains("4712 and 4713 cannot share"),
+        "{problems}"
+    );
 }

@@ -37,7 +37,8 @@ fn a_restored_server_needs_nothing_in_its_environment_whatever_the_paths_are_cal
     let copy = dir.join("copy");
     let restored = pitr.run(["restore", &to(&copy)]);
     restored.expect_code(0);
-    restored.expect_said("AWS_SECRET_ACCESS_KEY came from this environment");
+    // A directory needs no login.
+    assert!(!restored.stderr.contains("AWS_SECRET_ACCESS_KEY"), "{}", restored.stderr);
     let auto = std::fs::read_to_string(copy.join("postgresql.auto.conf")).unwrap();
     assert!(!auto.contains("hunter2"), "a secret was written down");
     let mut copy = Server::adopt(&dir, copy, server.major);

@@ -1,5 +1,6 @@
 //! `pitr restore`
 
+mod environment;
 mod progress;
 mod recovery;
 mod words;
@@ -55,12 +56,15 @@ pub(super) struct RestoreArgs {
     #[arg(long, value_name = "ID")]
     backup: Option<BackupId>,
     /// Where a tablespace goes; may be repeated.
-    #[arg(long, value_name = "OID=DIR", value_parser = tablespace)]
+    #[arg(long, value_name = "OID=DIR", value_parser = recovery::tablespace)]
     tablespace: Vec<(String, PathBuf)>,
     /// Prints the plan and changes nothing.
     #[arg(long)]
     plan: bool,
     /// A standby: replays for ever, and follows the latest timeline.
+    ///
+    /// It is meant to become the primary: once promoted, it archives as the backup's configuration has it,
+    /// into the same archive. A copy that must never do so is restored without this.
     #[arg(long, conflicts_with = "kind")]
     standby: bool,
     /// Where the standby streams from; a password belongs into a passfile.
@@ -95,15 +99,6 @@ enum Action {
     Shutdown,
 }
 
-fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
-    match text.split_once('=') {
-        Some((oid, dir)) if oid.parse::<u32>().is_ok() && dir.starts_with('/') => {
-            Ok((oid.to_owned(), dir.into()))
-        }
-        _ => Err("expected OID=/absolute/directory".to_owned()),
-    }
-}
-
 fn timeline(text: &str) -> Result<TimelineChoice, String> {
     match text {
         "latest" => Ok(TimelineChoice::Latest),
@@ -126,7 +121,7 @@ impl RestoreArgs {
         let destination = Destination {
             ownership: recovery::ownership(self.owner.as_deref(), &dir)?,
             dir,
-            tablespaces: self.tablespace.iter().cloned().collect(),
+            tablespaces: recovery::tablespaces(&self.tablespace)?,
         };
         let (mut opened, mut silent) = (Vec::new(), Vec::new());
         for storage in settings.storages()? {
@@ -158,6 +153,11 @@ impl RestoreArgs {
         let (true, Some(backup)) = (plan.problems.is_empty(), &served.prepared.backup) else {
             return Err(Stop::Code(1));
         };
+        // Also where silence was asked for: without them the server will not start.
+        let urls = settings.repositories.iter().map(|(url, _)| url.as_str());
+        if let Some(warning) = environment::lacking(urls, |name| std::env::var(name).ok()) {
+            complain(&warning);
+        }
         if self.plan {
             return Ok(());
         }

@@ -1,30 +1,17 @@
 //! What a restored server is told, and what its operator is: the `restore_command`, whose the files are,
 //! how to start it.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, anyhow, bail};
 
-use super::super::settings::{Settings, variables_of_hooks};
+use super::super::settings::Settings;
+use super::super::{Stop, complain};
+use super::environment;
 use crate::durable::Owner;
 use crate::operation::restore::{Ownership, RestoreError, Written};
 use crate::pgdata::recovery_settings::{Role, shell_word};
-
-/// Of the variables that AWS's tools read, those without a secret in them.
-const OF_AWS: [&str; 9] = [
-    "AWS_PROFILE",
-    "AWS_REGION",
-    "AWS_DEFAULT_REGION",
-    "AWS_CONFIG_FILE",
-    "AWS_SHARED_CREDENTIALS_FILE",
-    "AWS_ENDPOINT_URL",
-    "AWS_ENDPOINT_URL_S3",
-    "AWS_ROLE_ARN",
-    "AWS_WEB_IDENTITY_TOKEN_FILE",
-];
-
-/// Secrets, which are never written down.
-const SECRETS: [&str; 3] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
 
 /// The server's `restore_command`: complete without anything in the server's environment, except secrets.
 /// `repository` where it is not the configuration that names it.
@@ -34,10 +21,9 @@ pub(super) fn restore_command(
     unreachable: Option<&str>,
 ) -> anyhow::Result<String> {
     let mut words = Vec::new();
-    for name in variables_of_hooks().chain(OF_AWS.map(str::to_owned)) {
-        if let Some(value) = std::env::var(&name).ok().filter(|v| !v.is_empty()) {
-            words.push(format!("{name}={}", shell_word(&value)));
-        }
+    let carried = environment::carried(|name| std::env::var(name).ok());
+    for (name, value) in carried.context("cannot tell the current directory")? {
+        words.push(format!("{name}={}", shell_word(&value)));
     }
     let binary = std::env::current_exe().context("cannot tell where pitr is installed")?;
     words.push(shell_word(text(&binary)?));
@@ -54,6 +40,30 @@ pub(super) fn restore_command(
     }
     words.push("%f %p".to_owned());
     Ok(words.join(" "))
+}
+
+/// A tablespace's OID, as the backup has it, and its new place.
+pub(super) fn tablespace(text: &str) -> Result<(String, PathBuf), String> {
+    let (oid, dir) = text.split_once('=').ok_or("expected OID=/absolute/directory")?;
+    let (Ok(oid), dir) = (oid.parse::<u32>(), PathBuf::from(dir)) else {
+        return Err("expected OID=/absolute/directory".to_owned());
+    };
+    if dir.is_relative() || dir.components().any(|c| c == Component::ParentDir) {
+        return Err("expected OID=/absolute/directory, without ..".to_owned());
+    }
+    Ok((oid.to_string(), dir))
+}
+
+/// Each with the one place it is given.
+pub(super) fn tablespaces(given: &[(String, PathBuf)]) -> Result<BTreeMap<String, PathBuf>, Stop> {
+    let mut places = BTreeMap::new();
+    for (oid, dir) in given {
+        if places.insert(oid.clone(), dir.clone()).is_some_and(|other| other != *dir) {
+            complain(&format!("pitr: --tablespace: {oid} is given two places"));
+            return Err(Stop::Code(2));
+        }
+    }
+    Ok(places)
 }
 
 /// A conninfo for `postgresql.auto.conf`: what stands there goes into every base backup.
@@ -128,13 +138,6 @@ pub(super) fn advice(dir: &Path, written: &Written, role: &Role) -> Vec<String> 
     }
     if let Some(Owner { uid, gid }) = written.owner {
         lines.push(format!("the files belong to account {uid}, group {gid} (--owner says otherwise)"));
-    }
-    let present: Vec<&str> = SECRETS.into_iter().filter(|name| std::env::var_os(name).is_some()).collect();
-    if !present.is_empty() {
-        lines.push(format!(
-            "hint: {} came from this environment and are written nowhere: the server needs them in its own, or a profile",
-            present.join(" and ")
-        ));
     }
     match role {
         Role::Copy => lines.push(format!(

@@ -111,7 +111,9 @@ impl Destination {
                 ));
             }
         }
-        let places: Vec<_> = self.tablespaces.iter().collect();
+        // A link, or a way around, must not hide that two places are one.
+        let dir = resolved(&self.dir);
+        let places: Vec<_> = self.tablespaces.iter().map(|(oid, place)| (oid, resolved(place))).collect();
         for (number, (oid, place)) in places.iter().enumerate() {
             let known = backup
                 .archives
@@ -120,7 +122,7 @@ impl Destination {
             if !known {
                 problems.push(format!("the backup has no tablespace {oid} that could be placed"));
             }
-            if place.starts_with(&self.dir) || self.dir.starts_with(place) {
+            if place.starts_with(&dir) || dir.starts_with(place) {
                 problems.push(format!(
                     "tablespace {oid} cannot go to {}: it and the data directory lie in one another",
                     place.display()
@@ -134,6 +136,15 @@ impl Destination {
         }
         problems
     }
+}
+
+/// A path with the links resolved in as much of it as is there.
+fn resolved(path: &Path) -> PathBuf {
+    let known = path.ancestors().find_map(|above| {
+        let rest = path.strip_prefix(above).ok()?;
+        Some(above.canonicalize().ok()?.join(rest))
+    });
+    known.unwrap_or_else(|| path.to_owned())
 }
 
 fn nearest(dir: &Path) -> Option<(PathBuf, std::fs::Metadata)> {

@@ -255,6 +255,8 @@ fn a_time_that_names_no_single_moment_is_wrong_usage() {
     scene.misused(&["--target=latest", "--exclusive"], "cannot be used with");
     scene.misused(&["--exclusive"], "required");
     scene.misused(&["--target=latest", "--target-lsn=0/1"], "cannot be used with");
+    scene.misused(&["--tablespace=4711=/a", "--tablespace=4711=/b"], "4711 is given two places");
+    scene.misused(&["--tablespace=4711=/a/../b"], "expected OID=/absolute/directory");
     scene.misused(&["--target-timeline=newest"], "expected a number, latest or current");
     // A moment that is one is repeated in UTC, whatever zone it was given in.
     scene.refused(

@@ -1,6 +1,6 @@
 //! Archive, back up, an accident, restore: on two real stores, set up as an operator would.
 
-use super::ABSENT;
+use super::{ABSENT, with_bucket};
 use crate::support::{Pitr, S3Kind, S3Server, Server, StopMode, TestDir};
 
 #[test]
@@ -72,4 +72,47 @@ fn from(kind: S3Kind) {
     copy.start();
     copy.wait_for("SELECT pg_is_in_recovery()", "f", 60);
     assert_eq!(copy.sql("SELECT count(*) FROM orders").trim(), "1500");
+}
+
+#[test]
+fn a_repository_that_only_the_environment_names_is_reached_from_a_servers_empty_one() {
+    let dir = TestDir::new();
+    let store = S3Server::start(S3Kind::Moto);
+    let (key, secret) = store.keys.clone();
+    let pitr = with_bucket(&dir, &store, &store.bucket())
+        .without("PITR_REPOSITORY_ENDPOINT")
+        .env("AWS_ENDPOINT_URL", store.endpoint.clone())
+        .env("PITR_REPOSITORY_PATH_STYLE", "true")
+        .env("PITR_ARCHIVE_SPOOL", "spool of mine")
+        .env("PITR_CLUSTER", "orders");
+    let server = Server::build(&dir, "primary").start();
+    let pitr = pitr.connecting_to(&server);
+    pitr.ok(["backup", "--wal=include"]);
+    let to = format!("--to={}", dir.join("copy").display());
+    // Also before anything is written, and where silence was asked for: the server would not start.
+    for flag in ["--plan", "--quiet"] {
+        let outcome = pitr.run(["restore", &to, flag]);
+        outcome.expect_code(0);
+        outcome.expect_said("warning: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY came from this environment");
+        assert!(!outcome.stderr.contains(&secret) && !outcome.stdout.contains(&secret));
+    }
+    let auto = std::fs::read_to_string(dir.join("copy/postgresql.auto.conf")).unwrap();
+    assert!(!auto.contains(&secret), "a secret in postgresql.auto.conf");
+    let line = auto.lines().rfind(|line| line.starts_with("restore_command = ")).unwrap();
+    let command = line.trim_start_matches("restore_command = ").trim_matches('\'').replace("''", "'");
+    let listed = pitr.ok(["repo", "ls"]);
+    let is_segment = |word: &&str| word.len() > 24 && word.starts_with("00000001") && word.ends_with(".zst");
+    let segment = listed.split(['/', '\n', ' ', '\t']).find(is_segment).unwrap();
+    let out = dir.join("copy/RECOVERYXLOG");
+    let run = |login: bool| {
+        let command = command.replace("%f", &segment[..24]).replace("%p", "RECOVERYXLOG");
+        let mut shell = dir.account().command("sh");
+        shell.arg("-c").arg(command).env_clear().current_dir(dir.join("copy"));
+        if login {
+            shell.env("AWS_ACCESS_KEY_ID", &key).env("AWS_SECRET_ACCESS_KEY", &secret);
+        }
+        shell.status().unwrap().code()
+    };
+    assert_eq!((run(false), out.exists()), (Some(255), false));
+    assert_eq!((run(true), out.exists()), (Some(0), true));
 }
