@@ -291,6 +291,25 @@ fn a_gap_is_no_end_for_a_server_that_would_open_there() {
     std::fs::write(&auto, format!("{before}\nrecovery_target_lsn = '0/1'\n")).unwrap();
     assert_eq!(code(), 1, "a server does not open before its target, and may ask ahead of it");
     std::fs::write(&auto, before).unwrap();
+    let opts = recovery.server.file("postmaster.opts");
+    let conf = recovery.dir.write("elsewhere.conf", "recovery_target_name = 'there'\n");
+    for argument in ["recovery_target_lsn=0/1".to_owned(), format!("config_file={}", conf.display())] {
+        recovery.dir.write(&opts, format!("/bin/postgres \"-D\" \"data\" \"-c\" \"{argument}\"\n"));
+        assert_eq!(code(), 1, "{argument}");
+    }
+    std::fs::remove_file(&opts).unwrap();
+    assert_eq!(code(), 255);
+
+    // Before a timeline began, nothing of it can be missing.
+    let history = recovery.dir.write(recovery.server.file("pg_wal/00000002.history"), "1\t0/F000000\tx\n");
+    pitr.ok(["archive-push", "pg_wal/00000002.history"]);
+    recovery.dir.create_dir("repo/main/0001/wal/00000002/00000000");
+    recovery.dir.write("repo/main/0001/wal/00000002/00000000/0000000200000000000000FF.zst", "");
+    assert_eq!(last("0000000200000000000000EF"), 1);
+    assert_eq!(last("0000000200000000000000F0"), 255);
+    std::fs::remove_file(history).unwrap();
+    std::fs::remove_dir_all(recovery.dir.join("repo/main/0001/wal/00000002")).unwrap();
+    std::fs::remove_file(recovery.dir.join("repo/main/0001/wal/00000002.history.zst")).unwrap();
     let raw = zstd::decode_all(&std::fs::read(&aside).unwrap()[..]).unwrap();
     let own = recovery.server.file(format!("pg_wal/{needed}"));
     std::fs::write(&own, &raw).unwrap();
