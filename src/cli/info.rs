@@ -66,7 +66,7 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
             .into_iter()
             .map(|(first, last)| json!({ "first": first, "last": last }))
             .collect();
-        let name = |number: &u64| SegmentName::from_number(*timeline, *number, size);
+        let name = |number: u64| SegmentName::from_number(*timeline, number, size);
         wal.push(json!({
             "timeline": timeline, "first": name(first), "last": name(last),
             "segments": held.segments.len(), "gaps": gaps,

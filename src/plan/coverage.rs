@@ -1,8 +1,9 @@
 //! Which segments the server would ask for on its way to a timeline, and which of them are there.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId};
+use crate::types::{Lsn, SegmentName, SegmentSet, SegmentSize, TimelineId};
 use crate::wal::TimelineHistory;
 
 /// What the archive holds of one timeline.
@@ -12,8 +13,8 @@ pub struct Timeline {
     pub history: Result<TimelineHistory, String>,
     /// Its history file is proved to be absent; the server takes such a timeline for one without ancestors.
     pub orphan: bool,
-    /// The numbers of its segments, counted from `0/0`, in order.
-    pub segments: Vec<u64>,
+    /// The numbers of its segments, counted from `0/0`.
+    pub segments: SegmentSet,
     /// Stretches of segments that are not complete, as streamed: from a segment's start to behind the last
     /// byte.
     pub pieces: Vec<(Lsn, Lsn)>,
@@ -70,7 +71,7 @@ impl Archive {
     pub fn has(&self, name: SegmentName) -> bool {
         let number = name.number(self.segment_size);
         let timeline = self.timelines.get(&name.timeline);
-        timeline.zip(number).is_some_and(|(t, number)| t.segments.binary_search(&number).is_ok())
+        timeline.zip(number).is_some_and(|(t, number)| t.segments.contains(number))
     }
 
     /// The end of what was streamed of a segment that is not complete.
@@ -83,7 +84,8 @@ impl Archive {
     /// Where the last segment on a way that is there starts.
     pub fn last_on(&self, lineage: &Lineage) -> Option<Lsn> {
         let on_way = |(id, timeline): (&TimelineId, &Timeline)| {
-            timeline.segments.iter().rev().copied().find(|n| lineage.segment(*n).timeline == *id)
+            let own = lineage.own(*id);
+            timeline.segments.last_before(own.end).filter(|n| own.contains(n))
         };
         let known = self.timelines.iter().filter(|(id, _)| lineage.history.contains(**id));
         known.filter_map(on_way).max().map(|number| Lsn(number.saturating_mul(self.segment_size.bytes())))
@@ -92,9 +94,8 @@ impl Archive {
     /// The first segment on a way, from `number` on, that is there.
     pub fn next_on(&self, lineage: &Lineage, number: u64) -> Option<u64> {
         let on_way = |(id, timeline): (&TimelineId, &Timeline)| {
-            let at = timeline.segments.partition_point(|n| *n < number);
-            let rest = timeline.segments.get(at..).unwrap_or_default();
-            rest.iter().copied().find(|n| lineage.segment(*n).timeline == *id)
+            let own = lineage.own(*id);
+            timeline.segments.next_from(own.start.max(number)).filter(|n| own.contains(n))
         };
         self.timelines.iter().filter(|(id, _)| lineage.history.contains(**id)).filter_map(on_way).min()
     }
@@ -126,6 +127,19 @@ impl Lineage {
             }
         }
         SegmentName::from_number(owner, number, self.size)
+    }
+
+    /// The numbers of the segments that the server asks for under a timeline's name on this way.
+    fn own(&self, timeline: TimelineId) -> Range<u64> {
+        let mut from = 0;
+        for (id, _, end) in self.history.stretches() {
+            let until = end.map_or(u64::MAX, |end| self.size.number_of(end)).max(from);
+            if id == timeline {
+                return from..until;
+            }
+            from = until;
+        }
+        0..0
     }
 
     /// Whether the byte at `lsn` of `timeline` lies on this way.

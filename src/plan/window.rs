@@ -4,7 +4,7 @@ use super::coverage::{Archive, Lineage};
 use super::evidence::WalReader;
 use super::restore_plan::BackupFacts;
 use super::run::Run;
-use crate::types::{Lsn, Moment, SegmentName, SegmentSize, TimelineId};
+use crate::types::{Lsn, Moment, SegmentName, SegmentSet, SegmentSize, TimelineId};
 
 /// A range of moments, each of which can be restored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -80,14 +80,18 @@ pub fn windows<W: WalReader>(
     Ok(windows)
 }
 
-/// The missing stretches between a timeline's first and last segment, by their numbers in order.
-pub fn gaps(segments: &[u64], timeline: TimelineId, size: SegmentSize) -> Vec<(SegmentName, SegmentName)> {
-    let between = |pair: &[u64]| match pair {
-        [a, b] if a + 1 < *b => Some((
-            SegmentName::from_number(timeline, a + 1, size),
-            SegmentName::from_number(timeline, b - 1, size),
+/// The missing stretches between a timeline's first and last segment, in order.
+pub fn gaps(
+    segments: &SegmentSet,
+    timeline: TimelineId,
+    size: SegmentSize,
+) -> Vec<(SegmentName, SegmentName)> {
+    let between = |pair: &[std::ops::Range<u64>]| match pair {
+        [a, b] => Some((
+            SegmentName::from_number(timeline, a.end, size),
+            SegmentName::from_number(timeline, b.start - 1, size),
         )),
         _ => None,
     };
-    segments.windows(2).filter_map(between).collect()
+    segments.runs().windows(2).filter_map(between).collect()
 }

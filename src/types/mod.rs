@@ -4,6 +4,7 @@ mod backup_id;
 mod lsn;
 mod moment;
 mod segment;
+mod segment_set;
 mod system_id;
 #[cfg(test)]
 mod tests;
@@ -13,6 +14,7 @@ pub use backup_id::{BackupId, BackupType};
 pub use lsn::Lsn;
 pub use moment::{Moment, MomentError};
 pub use segment::{SegmentName, SegmentSize, TimelineId};
+pub use segment_set::SegmentSet;
 pub use system_id::SystemId;
 pub use wal_file_name::WalFileName;
 

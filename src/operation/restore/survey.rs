@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use crate::plan::{Archive, BackupFacts, SegmentFacts, Timeline, WalReader};
 use crate::repository::backup_set::format::{Backup, Status};
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::{BackupId, Lsn, SegmentName, TimelineId, WalFileName};
+use crate::types::{BackupId, Lsn, SegmentName, SegmentSet, TimelineId, WalFileName};
 use crate::wal::{Found, SegmentScanner, Sought, TimelineHistory};
 
 /// Requests to a store at the same time: most of a small request is waiting.
@@ -105,7 +105,8 @@ fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
         let timeline = TimelineId(next);
         let Some(history) = history(cluster, timeline)? else { break };
         let pieces = cluster.stream_pieces(timeline)?;
-        timelines.insert(timeline, Timeline { history, orphan: false, segments: Vec::new(), pieces });
+        timelines
+            .insert(timeline, Timeline { history, orphan: false, segments: SegmentSet::default(), pieces });
     }
     Ok(Archive { segment_size: size, timelines })
 }

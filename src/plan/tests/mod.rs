@@ -433,7 +433,7 @@ proptest! {
     #[test]
     fn gaps_and_segments_add_up(numbers in proptest::collection::btree_set(0_u64..400, 1..40)) {
         let held: Vec<u64> = numbers.iter().copied().collect();
-        let missing: u64 = gaps(&held, TimelineId(1), SIZE)
+        let missing: u64 = gaps(&numbers.iter().copied().collect(), TimelineId(1), SIZE)
             .iter()
             .map(|(first, last)| last.number(SIZE).unwrap() - first.number(SIZE).unwrap() + 1)
             .sum();
