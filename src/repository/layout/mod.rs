@@ -6,15 +6,20 @@
 //! <cluster>/identity/0001.json
 //! <cluster>/<EPOCH>/wal/<TLI>/<LOG>/<24hex>.zst  ….<DIGEST>.zst  ….<DIGEST>.partial.zst  ….<OFFSET>.backup.zst
 //! <cluster>/<EPOCH>/wal/<TLI>.history.zst
+//! <cluster>/<EPOCH>/rollup/<TLI>/<LOG>.….zst
 //! <cluster>/<EPOCH>/conflict/<name>.<DIGEST>.zst  <name>.<DIGEST>.discarded.json
 //! <cluster>/<EPOCH>/stream/<TLI>/<LSN16>-<LSN16>.zst
 //! <cluster>/<EPOCH>/backup/<ID>/…
 //! ```
 
+mod rollup_name;
+
 use std::fmt;
 use std::str::FromStr;
 
 use crate::types::{BackupId, Lsn, ParseError, SegmentName, TimelineId, WalFileName};
+
+pub use rollup_name::{LogFacts, RollupName, Xids};
 
 /// The repository's own descriptor.
 pub const REPOSITORY: &str = "repository.json";
@@ -121,6 +126,23 @@ impl EpochLayout {
     /// The folder of one LOG of a timeline.
     pub fn wal_log(&self, segment: SegmentName) -> String {
         format!("{}/wal/{}/{:08X}/", self.base, segment.timeline.to_hex8(), segment.log)
+    }
+
+    /// A name behind everything of one LOG of a timeline and before everything of the next: a listing that
+    /// begins there passes over it.
+    pub fn wal_behind_log(&self, timeline: TimelineId, log: u32) -> String {
+        // `0` is the character after the slash.
+        format!("{}{log:08X}0", self.wal_timeline(timeline))
+    }
+
+    /// The folder of all timelines' roll-ups.
+    pub fn rollups(&self) -> String {
+        format!("{}/rollup/", self.base)
+    }
+
+    /// A roll-up.
+    pub fn rollup(&self, name: &RollupName) -> String {
+        format!("{}{}/{name}", self.rollups(), name.timeline.to_hex8())
     }
 
     /// A whole segment.
