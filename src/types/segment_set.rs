@@ -27,7 +27,7 @@ impl SegmentSet {
         let touched = self.runs.get(from..to).unwrap_or_default();
         let start = touched.first().map_or(new.start, |run| run.start.min(new.start));
         let end = touched.last().map_or(new.end, |run| run.end.max(new.end));
-        self.runs.splice(from..to, [start..end]);
+        self.runs.splice(from..to, std::iter::once(start..end));
     }
 
     /// Takes all numbers of a range away.
