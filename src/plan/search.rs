@@ -50,7 +50,7 @@ impl Search {
 pub(super) fn may_hold(sought: &Sought, facts: &SegmentFacts) -> bool {
     let Some(content) = &facts.content else { return true };
     match sought {
-        Sought::Xid(_) => content.commits + content.aborts > 0,
+        Sought::Xid(_) | Sought::Transaction => content.commits + content.aborts > 0,
         Sought::Time { after, or_at } => {
             content.times.is_some_and(|(_, latest)| latest > *after || (*or_at && latest == *after))
         }

@@ -189,6 +189,7 @@ impl WalReader for World {
             let hit = match sought {
                 Sought::Xid(wanted) => xid == Some(*wanted),
                 Sought::Time { after, or_at } => time > *after || (*or_at && time == *after),
+                Sought::Transaction => true,
                 Sought::Name(_) => false,
             };
             hit.then_some(Found { lsn, time, xid, commit })

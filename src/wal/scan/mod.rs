@@ -125,6 +125,12 @@ impl SegmentScanner {
         self.records.found()
     }
 
+    /// What was found since this was asked last: every commit and abort, where [`Sought::Transaction`] was
+    /// looked for. Asked behind each chunk, it keeps memory constant.
+    pub fn take_found(&mut self) -> Vec<Found> {
+        self.records.take_found()
+    }
+
     /// Behind a whole segment: the first pages of the next one, in which a record that began here may end.
     /// Only [`SegmentScanner::found`] learns from it.
     pub fn finish_split(&mut self, next: &[u8]) {

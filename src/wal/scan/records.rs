@@ -71,7 +71,7 @@ pub(super) struct Records {
     on_last_page: bool,
     scan: SegmentScan,
     sought: Option<(Sought, Lsn)>,
-    found: Option<Found>,
+    found: Vec<Found>,
 }
 
 impl Records {
@@ -87,7 +87,7 @@ impl Records {
             on_last_page: false,
             scan: SegmentScan::empty(start, size),
             sought: None,
-            found: None,
+            found: Vec::new(),
         }
     }
 
@@ -96,7 +96,11 @@ impl Records {
     }
 
     pub(super) fn found(&self) -> Option<&Found> {
-        self.found.as_ref()
+        self.found.first()
+    }
+
+    pub(super) fn take_found(&mut self) -> Vec<Found> {
+        std::mem::take(&mut self.found)
     }
 
     /// The segment begins with a page that belongs here.
@@ -382,10 +386,10 @@ impl Records {
             && let Some(event) = Event::read(&record.header, body, self.magic)
         {
             if let Some((sought, from)) = &self.sought
-                && self.found.is_none()
+                && (self.found.is_empty() || *sought == Sought::Transaction)
                 && record.start >= *from
             {
-                self.found = sought.found_in(&event, record.start);
+                self.found.extend(sought.found_in(&event, record.start));
             }
             self.scan.note(event, record.start);
         } else if record.header.is_switch() {

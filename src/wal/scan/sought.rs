@@ -17,6 +17,8 @@ pub enum Sought {
     },
     /// A restore point.
     Name(String),
+    /// Commits and aborts, all of them.
+    Transaction,
 }
 
 /// A record that was sought.
@@ -42,6 +44,7 @@ impl Sought {
                 let matches = match self {
                     Self::Xid(wanted) => xid == wanted,
                     Self::Time { after, or_at } => time > after || (*or_at && time == after),
+                    Self::Transaction => true,
                     Self::Name(_) => false,
                 };
                 let commit = matches!(event, Event::Commit { .. });
