@@ -8,6 +8,7 @@
 
 mod auth;
 pub mod base_backup;
+pub mod catalogue;
 mod connection;
 pub mod conninfo;
 mod error;

@@ -53,6 +53,10 @@ pub struct BackupArgs {
     /// Keeps a backup in which the server found damaged pages; it is marked as such.
     #[arg(long)]
     keep_damaged: bool,
+    /// Does not record what the cluster's objects are called, which takes a login for SQL: pitr events then
+    /// shows numbers.
+    #[arg(long)]
+    no_catalogue: bool,
     /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
     #[arg(long, value_name = "CONNINFO")]
     conninfo: Option<String>,
@@ -133,6 +137,7 @@ impl BackupArgs {
             max_rate: self.max_rate,
             wal_timeout: self.wal_timeout,
             keep_damaged: self.keep_damaged,
+            catalogue: !self.no_catalogue,
             level: around.level,
             threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
             temp_dir: around.temp_dir.clone(),

@@ -39,6 +39,11 @@ impl Reins {
         self.cancel.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the backup has failed.
+    pub(super) fn is_cancelled(&self) -> bool {
+        self.cancel.load(Ordering::Relaxed)
+    }
+
     /// Whether the stream has ended by a failure.
     pub(super) fn failed(&self) -> bool {
         self.failed.load(Ordering::Relaxed)
@@ -180,7 +185,7 @@ impl Segments<'_> {
         let mut ended: Option<Instant> = None;
         loop {
             let at = self.start.plus(self.filled);
-            if reins.cancel.load(Ordering::Relaxed) {
+            if reins.is_cancelled() {
                 return Ok(None);
             }
             if let Some(stop) = reins.stop() {

@@ -8,6 +8,7 @@
 //!
 //! Whatever fails before that leaves nothing that is listed as a backup. The protocol cannot resume one.
 
+mod catalogue;
 mod destinations;
 mod error;
 mod include;
@@ -105,10 +106,17 @@ pub fn backup(
     let streamed =
         StreamedWal { destinations: &destinations, size, level: options.level, temp_dir: &options.temp_dir };
     let reins = include::Reins::default();
-    let mut received = std::thread::scope(|scope| {
+    let (mut received, catalogue) = std::thread::scope(|scope| {
         let streaming = included.map(|included| {
             let (reins, limit) = (&reins, options.wal_timeout);
             scope.spawn(move || included.run(lsn, timeline, streamed, reins, limit, clock))
+        });
+        let names = options.catalogue.then(|| {
+            let connection = match wal {
+                Wal::Archive { connection, .. } | Wal::Include { connection } => connection,
+            };
+            let (reins, to) = (&reins, (options.level, options.temp_dir.as_path()));
+            scope.spawn(move || catalogue::read(connection, system, to, reins, monitor))
         });
         let to = (&destinations, &started.id);
         let received = receive::receive(&source.runtime, &mut stream, to, options, &reins, clock, monitor);
@@ -119,9 +127,13 @@ pub fn backup(
         let streamed = streaming.map_or(Ok(()), |handle| {
             handle.join().unwrap_or_else(|_| Err(BackupError::local("stream WAL")("its thread has panicked")))
         });
+        if streamed.is_err() {
+            reins.cancel();
+        }
+        let names = names.and_then(|handle| handle.join().ok());
         // A stream that failed is why the backup was given up, so it goes first.
         match (received, streamed) {
-            (Ok(received), Ok(())) => Ok(received),
+            (Ok(received), Ok(())) => Ok((received, names)),
             (_, Err(e)) | (Err(e), Ok(())) => Err(e),
         }
     })?;
@@ -130,6 +142,14 @@ pub fn backup(
     }
     destinations.each(|cluster| Ok(writer(cluster, &started.id).files(&mut received.index)?))?;
     destinations.each(|cluster| Ok(writer(cluster, &started.id).manifest(&mut received.manifest_spool)?))?;
+    let catalogue = match catalogue {
+        Some((Some(mut spool), facts)) => {
+            destinations.each(|cluster| Ok(writer(cluster, &started.id).catalogue(&mut spool)?))?;
+            Some(facts)
+        }
+        Some((None, facts)) => Some(facts),
+        None => None,
+    };
 
     if let Wal::Archive { connection, .. } = wal {
         // The server has them at hand, and a promotion before archiving was set up has archived none.
@@ -167,6 +187,7 @@ pub fn backup(
         files: received.files,
         index: received.index.digest(),
         manifest: received.manifest_spool.digest(),
+        catalogue,
         wal: if matches!(wal, Wal::Include { .. }) { WalMode::Include } else { WalMode::Archive },
         status: if damaged { Status::Damaged } else { Status::Complete },
         damage: received.damage,

@@ -55,6 +55,8 @@ pub struct BackupOptions {
     pub wal_timeout: Duration,
     /// Keep a backup in which the server found damaged pages.
     pub keep_damaged: bool,
+    /// Record what the cluster's objects are called, over a connection for SQL.
+    pub catalogue: bool,
     /// zstd's.
     pub level: i32,
     /// Compressing threads.

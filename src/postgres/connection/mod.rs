@@ -124,6 +124,32 @@ impl Connection {
         }
     }
 
+    /// As [`Connection::query`], each row handed on when it arrives. The outer error is `each`'s own, or that of
+    /// a connection that cannot be used any more; the inner one is the server's, and the next command may follow.
+    pub(super) async fn query_each<E: From<PostgresError>>(
+        &mut self,
+        command: &str,
+        action: &str,
+        mut each: impl FnMut(Row) -> Result<(), E>,
+    ) -> Result<Result<(), PostgresError>, E> {
+        self.start(command).await?;
+        loop {
+            match self.receive_or_drain(action).await {
+                Ok(Received::Message(Message::DataRow(body))) => {
+                    each(Row::read(&body).map_err(PostgresError::Lost)?)?;
+                }
+                Ok(Received::Message(Message::ReadyForQuery(_))) => return Ok(Ok(())),
+                Ok(Received::Message(Message::RowDescription(_) | Message::CommandComplete(_))) => {}
+                Ok(_) => {
+                    let what = format!("a message that is no answer to {action}");
+                    return Err(PostgresError::protocol(what).into());
+                }
+                Err(e) if e.server().is_some() => return Ok(Err(e)),
+                Err(e) => return Err(e.into()),
+            }
+        }
+    }
+
     /// Whether the server is in recovery.
     pub(super) async fn is_standby(&mut self) -> Result<bool, PostgresError> {
         Ok(match self.parameter("in_hot_standby") {

@@ -216,6 +216,12 @@ impl ConnInfo {
             .map_err(|source| ConnInfoError::File { path: path.display().to_string(), source })
     }
 
+    /// The same server and login, another database.
+    #[must_use]
+    pub(super) fn for_database(&self, name: &str) -> Self {
+        Self { dbname: Some(name.to_owned()), ..self.clone() }
+    }
+
     /// The database for ordinary SQL. libpq would take the user's name; a role that only takes backups
     /// rarely has a database of its own, and `postgres` is there everywhere.
     pub fn database(&self) -> &str {

@@ -82,6 +82,9 @@ pub struct Backup {
     pub index: Digest,
     /// `backup_manifest.zst`: its raw bytes' size and digest.
     pub manifest: Digest,
+    /// `catalogue.zst`, or why there is none; absent where it was not wanted, and in backups of old.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalogue: Option<super::catalogue::Catalogue>,
     /// Whether the WAL from start to stop was waited for or brought along. Both are in the archive.
     pub wal: WalMode,
     /// Complete, or kept although the server found damaged pages.

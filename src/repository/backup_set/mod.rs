@@ -1,5 +1,6 @@
 //! A backup as objects: `started.json` first, parts, index and manifest, `backup.json` last.
 
+pub mod catalogue;
 pub mod format;
 mod reader;
 mod spool;

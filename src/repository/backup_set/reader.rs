@@ -92,7 +92,7 @@ impl Cluster<'_> {
     }
 
     /// Both may name millions of files, so they are kept as they are stored, in a file without a name.
-    fn proved(&self, name: String, digest: &Digest) -> Result<Proved, RepositoryError> {
+    pub(super) fn proved(&self, name: String, digest: &Digest) -> Result<Proved, RepositoryError> {
         let object = self.object_url(&name);
         let local = |source| RepositoryError::Local {
             action: "keep a part of the backup in a temporary file (TMPDIR) for",

@@ -83,6 +83,11 @@ impl<'a> BackupWriter<'a> {
         self.spooled(self.layout.manifest(self.id), spool)
     }
 
+    /// Stores the catalogue.
+    pub fn catalogue(&self, spool: &mut Spool) -> Result<(), BackupSetError> {
+        self.spooled(self.layout.catalogue(self.id), spool)
+    }
+
     /// The last write: from here on the backup exists.
     pub fn commit(self, backup: &Backup) -> Result<(), BackupSetError> {
         let name = self.layout.backup_descriptor(self.id);

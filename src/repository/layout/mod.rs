@@ -246,6 +246,11 @@ impl EpochLayout {
         format!("{}backup_manifest.zst", self.backup(id))
     }
 
+    /// What the cluster's objects were called.
+    pub fn catalogue(&self, id: &BackupId) -> String {
+        format!("{}catalogue.zst", self.backup(id))
+    }
+
     /// A backup's last write.
     pub fn backup_descriptor(&self, id: &BackupId) -> String {
         format!("{}backup.json", self.backup(id))

@@ -1,5 +1,6 @@
 //! Base backups through the binary, from real servers: what is stored is the cluster, and the WAL that it needs is there.
 
+mod catalogue;
 mod every_major;
 mod memory;
 mod options;

@@ -56,6 +56,7 @@ fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Resu
         max_rate: None,
         wal_timeout: Duration::from_secs(30),
         keep_damaged: false,
+        catalogue: true,
         level: -7,
         threads: 2,
         temp_dir: dir.join("temporary"),
