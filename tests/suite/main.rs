@@ -37,3 +37,4 @@ mod segments_of_every_size;
 mod storage_conformance;
 mod storage_faults;
 mod wal_oracle;
+mod whatever_the_scanner_is_fed;

@@ -24,7 +24,7 @@ cargo fmt --check
 phase "scripts"
 command -v shellcheck >/dev/null || apt_install shellcheck || true
 if command -v shellcheck >/dev/null; then
-    git ls-files -z -- '*.sh' .ci/run | xargs -0 shellcheck --external-sources --severity=warning
+    git ls-files -z -- '*.sh' .ci/run fuzz/run | xargs -0 shellcheck --external-sources --severity=warning
 else
     no_tool "scripts (shellcheck cannot be had)"
 fi
