@@ -14,7 +14,8 @@ const LONGEST_SUMMARY: usize = 1 << 20;
 /// Anything at all as the beginning of a segment; the rest is zeros. Its name is the one that its first page claims,
 /// so that the fuzzer need not guess it.
 pub(crate) fn segment(data: &[u8]) {
-    let field = |at: usize| data.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
+    let field =
+        |at: usize| data.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_le_bytes);
     let timeline = u32::try_from(field(4) & 0xFFFF_FFFF).unwrap_or_default().max(1);
     let name = SegmentName::from_number(TimelineId(timeline), field(8) / SIZE as u64, size());
     let data = data.get(..SIZE).unwrap_or(data);
