@@ -156,6 +156,22 @@ pub fn decode_frame(stored: &[u8], raw_len: usize, expected_blake3: &str) -> Res
     Ok(raw)
 }
 
+/// Decodes a run of frames as a whole where only the most that it may hold is known; its digest is the
+/// caller's to prove.
+pub fn decode_at_most(stored: &[u8], most: u64) -> Result<Vec<u8>, CodecError> {
+    use std::io::Read;
+    let mut raw = Vec::new();
+    zstd::stream::read::Decoder::new(stored)
+        .map_err(CodecError::Zstd)?
+        .take(most.saturating_add(1))
+        .read_to_end(&mut raw)
+        .map_err(CodecError::Zstd)?;
+    if raw.len() as u64 > most {
+        return Err(CodecError::Length { expected: most, found: raw.len() as u64 });
+    }
+    Ok(raw)
+}
+
 /// Decodes a run of frames as a whole (small files: an index, a manifest) and proves its digest.
 pub fn decode_frames(stored: &[u8], raw_len: u64, expected_blake3: &str) -> Result<Vec<u8>, CodecError> {
     use std::io::Read;

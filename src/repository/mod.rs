@@ -4,12 +4,14 @@
 //! cluster in it is bound to a system identifier at first contact. Both are read, and compared, before
 //! anything else is: what is certainly somebody else's is refused in both directions.
 
+pub(crate) mod abreast;
 pub mod backup_set;
 mod cluster;
 mod descriptor;
 mod error;
 mod host_memory;
 pub mod layout;
+pub mod rollup;
 pub mod wal_archive;
 
 use std::ops::ControlFlow;

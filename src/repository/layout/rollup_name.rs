@@ -62,7 +62,7 @@ pub struct RollupName {
     pub objects: u32,
     /// What a coarse search needs.
     pub facts: LogFacts,
-    /// The first 32 hex digits of its raw bytes' BLAKE3.
+    /// The first 32 hex digits of its raw bytes' BLAKE3, or all 64.
     pub digest: String,
 }
 
@@ -141,7 +141,8 @@ impl fmt::Display for RollupName {
 }
 
 fn is_digest(text: &str) -> bool {
-    text.len() == NAME_DIGEST_LEN && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+    // All 64 where the object under the short name is damaged.
+    matches!(text.len(), NAME_DIGEST_LEN | 64) && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 fn hex32(text: &str) -> Option<u32> {
