@@ -6,8 +6,8 @@ use serde_json::{Value, json};
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, now, say};
-use crate::operation::restore::{ArchivedWal, Survey};
-use crate::plan::{gaps, windows};
+use crate::operation::restore::Survey;
+use crate::plan::gaps;
 use crate::repository::{Cluster, Create, Repository, RepositoryError};
 use crate::storage::Storage;
 use crate::types::SegmentName;
@@ -55,10 +55,15 @@ fn look(storage: Arc<dyn Storage>, settings: &Settings, global: &Global) -> anyh
 
 fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     let size = cluster.segment_size();
-    let survey = Survey::of(cluster)?;
+    let mut survey = Survey::of(cluster)?;
     for unusable in &survey.unusable {
         complain(&format!("warning: {unusable}"));
     }
+    let windows: Vec<Value> = survey
+        .windows(cluster)?
+        .iter()
+        .map(|w| json!({ "timeline": w.timeline, "from": w.from, "to": w.to }))
+        .collect();
     let mut wal = Vec::new();
     for (timeline, held) in &survey.archive.timelines {
         let (Some(first), Some(last)) = (held.segments.first(), held.segments.last()) else { continue };
@@ -72,11 +77,6 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
             "segments": held.segments.len(), "gaps": gaps,
         }));
     }
-    let usable: Vec<_> = survey.facts().into_iter().filter(|b| b.complete).collect();
-    let windows: Vec<Value> = windows(&survey.archive, &usable, &mut ArchivedWal::new(cluster))?
-        .iter()
-        .map(|w| json!({ "timeline": w.timeline, "from": w.from, "to": w.to }))
-        .collect();
     let backups = &survey.backups;
     let backups: Vec<Value> = backups
         .iter()

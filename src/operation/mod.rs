@@ -7,3 +7,4 @@ pub mod backup;
 pub mod check;
 mod data_directory;
 pub mod restore;
+pub mod seal;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use crate::repository::rollup::SealedLogs;
 use crate::types::{Lsn, SegmentName, SegmentSet, SegmentSize, TimelineId};
 use crate::wal::TimelineHistory;
 
@@ -15,6 +16,8 @@ pub struct Timeline {
     pub orphan: bool,
     /// The numbers of its segments, counted from `0/0`.
     pub segments: SegmentSet,
+    /// Its LOGs whose roll-ups are believed: their segments are in `segments` by the word of those.
+    pub sealed: SealedLogs,
     /// Stretches of segments that are not complete, as streamed: from a segment's start to behind the last
     /// byte.
     pub pieces: Vec<(Lsn, Lsn)>,
@@ -130,7 +133,7 @@ impl Lineage {
     }
 
     /// The numbers of the segments that the server asks for under a timeline's name on this way.
-    fn own(&self, timeline: TimelineId) -> Range<u64> {
+    pub fn own(&self, timeline: TimelineId) -> Range<u64> {
         let mut from = 0;
         for (id, _, end) in self.history.stretches() {
             let until = end.map_or(u64::MAX, |end| self.size.number_of(end)).max(from);

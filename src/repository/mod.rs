@@ -4,7 +4,7 @@
 //! cluster in it is bound to a system identifier at first contact. Both are read, and compared, before
 //! anything else is: what is certainly somebody else's is refused in both directions.
 
-pub(crate) mod abreast;
+mod abreast;
 pub mod backup_set;
 mod cluster;
 mod descriptor;
@@ -17,6 +17,7 @@ pub mod wal_archive;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
+pub(crate) use abreast::abreast;
 pub use cluster::{Cluster, SystemIdentity};
 pub use descriptor::{ClusterDescriptor, Identity, RepositoryDescriptor};
 pub use error::RepositoryError;

@@ -53,6 +53,12 @@ impl SegmentSize {
         0x1_0000_0000 / self.bytes()
     }
 
+    /// The numbers of the segments of one LOG.
+    pub fn numbers_of_log(self, log: u32) -> std::ops::Range<u64> {
+        let first = u64::from(log) * self.per_log();
+        first..first + self.per_log()
+    }
+
     /// The number, counted from 0 at `0/0`, of the segment that holds the byte at `lsn`.
     pub fn number_of(self, lsn: Lsn) -> u64 {
         lsn.0 / self.bytes()

@@ -49,6 +49,11 @@ impl SegmentSet {
         self.run_of(number).is_some()
     }
 
+    /// Whether every number of a range is in it.
+    pub fn holds_all(&self, numbers: Range<u64>) -> bool {
+        numbers.is_empty() || self.run_of(numbers.start).is_some_and(|run| run.end >= numbers.end)
+    }
+
     /// The range without a gap that a number is in.
     pub fn run_of(&self, number: u64) -> Option<Range<u64>> {
         let at = self.runs.partition_point(|run| run.end <= number);
@@ -141,6 +146,7 @@ mod tests {
             prop_assert_eq!((set.first(), set.last()), (plain.first().copied(), plain.last().copied()));
             for n in 0..75 {
                 prop_assert_eq!(set.contains(n), plain.contains(&n));
+                prop_assert_eq!(set.holds_all(n..n + 3), (n..n + 3).all(|n| plain.contains(&n)));
                 prop_assert_eq!(set.run_of(n).is_some(), plain.contains(&n));
                 prop_assert_eq!(set.next_from(n), plain.range(n..).next().copied());
                 prop_assert_eq!(set.last_before(n), plain.range(..n).next_back().copied());

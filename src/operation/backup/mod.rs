@@ -27,6 +27,9 @@ pub use error::BackupError;
 pub use options::{BackupOptions, Monitor, Wal};
 pub use source::{Archiving, BackupSource};
 
+use std::time::{Duration, Instant};
+
+use super::seal::seal_complete;
 use crate::durable;
 use crate::postgres::PostgresError;
 use crate::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions};
@@ -195,7 +198,25 @@ pub fn backup(
         host: options.host.clone(),
     };
     destinations.each(|cluster| Ok(writer(cluster, &started.id).commit(&backup)?))?;
+    seal(&destinations, monitor);
     Ok(Taken { backup, failed: destinations.failures() })
+}
+
+/// Seals the WAL that became complete since the last backup. The backup is made: what fails here is said,
+/// and done by the next one.
+fn seal(destinations: &Destinations<'_>, monitor: &dyn Monitor) {
+    /// For an archive that was never sealed: each backup takes it a part further.
+    const AT_MOST: Duration = Duration::from_secs(60);
+    for (_, cluster) in destinations.alive() {
+        let begun = Instant::now();
+        if let Err(e) = seal_complete(cluster, &|| begun.elapsed() < AT_MOST) {
+            let url = cluster.repository().url();
+            monitor.warning(&format!(
+                "the backup is complete, but not every complete stretch of WAL in {url} was rolled up: {}",
+                error::chain(&e)
+            ));
+        }
+    }
 }
 
 /// The timelines from start to stop that have a history.

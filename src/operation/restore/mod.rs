@@ -2,6 +2,7 @@
 
 mod destination;
 mod prepare;
+mod rolled;
 mod survey;
 mod write;
 

@@ -1,5 +1,6 @@
 //! The plan of a restore with everything that can stand in its way: WAL, backup, and the places to write to.
 
+use super::rolled;
 use super::survey::{ArchivedWal, Survey, Unusable, in_full};
 use crate::plan::{RestorePlan, Target, Wanted, plan};
 use crate::repository::backup_set::format::Backup;
@@ -28,9 +29,17 @@ pub fn prepare(
     places: PlaceProblems<'_>,
 ) -> Result<Prepared, RepositoryError> {
     let mut survey = Survey::of(cluster)?;
-    let mut wal = ArchivedWal::new(cluster);
+    let mut wal = ArchivedWal::new(cluster).believing(&survey.archive);
     let (mut plan, backup) = loop {
-        let plan = plan(&survey.archive, &survey.facts(), wanted, &mut wal)?;
+        let plan = match plan(&survey.archive, &survey.facts(), wanted, &mut wal) {
+            Ok(plan) => plan,
+            Err(e) if !wal.doubt(&mut survey.archive)? => return Err(e),
+            Err(_) => continue,
+        };
+        if !rolled::prove(cluster, &mut survey.archive, &plan)? {
+            wal = wal.believing(&survey.archive);
+            continue;
+        }
         let id = plan.backup.as_ref().map(|b| &b.id);
         let Some(backup) = survey.backups.iter().find(|b| Some(&b.id) == id).cloned() else {
             break (plan, None);

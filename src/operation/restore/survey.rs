@@ -1,15 +1,15 @@
 //! The facts that a plan is made from: what the archive and the backups of one cluster are.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 
-use crate::plan::{Archive, BackupFacts, SegmentFacts, Timeline, WalReader};
+use super::rolled::{self, RolledFacts};
+use crate::plan::{Archive, BackupFacts, SegmentFacts, Timeline, WalReader, Window, windows};
 use crate::repository::backup_set::format::{Backup, Status};
-use crate::repository::{Cluster, RepositoryError};
+use crate::repository::rollup::SealedLogs;
+use crate::repository::{Cluster, RepositoryError, abreast};
 use crate::types::{BackupId, Lsn, SegmentName, SegmentSet, TimelineId, WalFileName};
 use crate::wal::{Found, SegmentScanner, Sought, TimelineHistory};
-
-/// Requests to a store at the same time: most of a small request is waiting.
-const AT_ONCE: usize = 16;
 
 /// One cluster, looked over.
 #[derive(Debug)]
@@ -60,6 +60,20 @@ impl Survey {
     pub fn facts(&self) -> Vec<BackupFacts> {
         self.backups.iter().map(facts_of).collect()
     }
+
+    /// The recovery windows of the backups that may be chosen. What roll-ups say is believed, as far as no
+    /// segment that is asked for turns out to be lost.
+    pub fn windows(&mut self, cluster: &Cluster<'_>) -> Result<Vec<Window>, RepositoryError> {
+        let usable: Vec<_> = self.facts().into_iter().filter(|b| b.complete).collect();
+        let mut wal = ArchivedWal::new(cluster).believing(&self.archive);
+        loop {
+            match windows(&self.archive, &usable, &mut wal) {
+                Err(e) if !wal.doubt(&mut self.archive)? => return Err(e),
+                Err(_) => {}
+                windows => return windows,
+            }
+        }
+    }
 }
 
 fn facts_of(backup: &Backup) -> BackupFacts {
@@ -78,10 +92,18 @@ fn facts_of(backup: &Backup) -> BackupFacts {
 fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
     let size = cluster.segment_size();
     let mut timelines = BTreeMap::new();
-    let known = cluster.begun_timelines()?;
+    let mut rollups = cluster.rollups()?;
+    let mut known = cluster.begun_timelines()?;
+    known.extend(rollups.keys());
+    known.sort_unstable();
+    known.dedup();
     let lowest = known.first().copied();
     for timeline in &known {
-        let segments = cluster.segments(*timeline)?;
+        let sealed = rollups.remove(timeline).unwrap_or_default();
+        let mut segments = cluster.list_unsealed(*timeline, &sealed)?.segments;
+        for log in sealed.keys() {
+            segments.insert(size.numbers_of_log(*log));
+        }
         let (history, orphan) = match history(cluster, *timeline)? {
             Some(history) => (history, false),
             None if timeline.0 == 1 || Some(*timeline) == lowest => {
@@ -94,9 +116,8 @@ fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
                 true,
             ),
         };
-        let numbers = segments.iter().filter_map(|s| s.number(size)).collect();
         let pieces = cluster.stream_pieces(*timeline)?;
-        timelines.insert(*timeline, Timeline { history, orphan, segments: numbers, pieces });
+        timelines.insert(*timeline, Timeline { history, orphan, segments, sealed, pieces });
     }
     // A timeline that has just begun has a history and no segment yet; the server finds it in the same way.
     let mut next = known.last().map_or(1, |t| t.0);
@@ -105,8 +126,16 @@ fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
         let timeline = TimelineId(next);
         let Some(history) = history(cluster, timeline)? else { break };
         let pieces = cluster.stream_pieces(timeline)?;
-        timelines
-            .insert(timeline, Timeline { history, orphan: false, segments: SegmentSet::default(), pieces });
+        timelines.insert(
+            timeline,
+            Timeline {
+                history,
+                orphan: false,
+                segments: SegmentSet::default(),
+                sealed: SealedLogs::new(),
+                pieces,
+            },
+        );
     }
     Ok(Archive { segment_size: size, timelines })
 }
@@ -130,12 +159,37 @@ fn history(cluster: &Cluster<'_>, timeline: TimelineId) -> Result<Option<History
 pub struct ArchivedWal<'c> {
     cluster: &'c Cluster<'c>,
     known: HashMap<SegmentName, SegmentFacts>,
+    rolled: RolledFacts,
+    /// What was asked for and is not there, although the archive has it.
+    lost: Cell<Option<SegmentName>>,
 }
 
 impl<'c> ArchivedWal<'c> {
     /// Of this cluster.
     pub fn new(cluster: &'c Cluster<'c>) -> Self {
-        Self { cluster, known: HashMap::new() }
+        Self { cluster, known: HashMap::new(), rolled: RolledFacts::default(), lost: Cell::new(None) }
+    }
+
+    /// Takes what the archive's roll-ups say for what their segments' summaries would; from now on only that.
+    #[must_use]
+    pub fn believing(mut self, archive: &Archive) -> Self {
+        self.rolled.believe(archive);
+        self
+    }
+
+    /// Corrects the archive where its last answer was that a segment of a sealed LOG is not there. `false`:
+    /// no roll-up is to blame, and the error stands.
+    pub fn doubt(&mut self, archive: &mut Archive) -> Result<bool, RepositoryError> {
+        let Some(lost) = self.lost.take() else { return Ok(false) };
+        let corrected = rolled::doubt(self.cluster, archive, lost)?;
+        self.rolled.believe(archive);
+        Ok(corrected)
+    }
+
+    fn vanished(&self, segment: SegmentName) -> RepositoryError {
+        self.lost.set(Some(segment));
+        let object = self.cluster.object_url(&self.cluster.layout().segment(segment));
+        RepositoryError::damaged(object, "it was listed a moment ago and is not there")
     }
 
     fn scan(
@@ -155,7 +209,7 @@ impl<'c> ArchivedWal<'c> {
                 Ok(())
             },
         )?;
-        if found.is_some() { Ok(current.into_inner()) } else { Err(vanished(self.cluster, segment)) }
+        if found.is_some() { Ok(current.into_inner()) } else { Err(self.vanished(segment)) }
     }
 }
 
@@ -163,29 +217,16 @@ impl WalReader for ArchivedWal<'_> {
     type Error = RepositoryError;
 
     fn expect(&mut self, segments: &[SegmentName]) -> Result<(), RepositoryError> {
-        let missing: Vec<_> = segments.iter().copied().filter(|s| !self.known.contains_key(s)).collect();
+        let segments = self.rolled.load(self.cluster, segments)?;
+        let missing: Vec<_> = segments.into_iter().filter(|s| !self.known.contains_key(s)).collect();
         if missing.is_empty() {
             return Ok(());
         }
         let cluster = self.cluster;
-        let share = missing.len().div_ceil(AT_ONCE);
-        let parts = std::thread::scope(|scope| {
-            let readers: Vec<_> = missing
-                .chunks(share)
-                .map(|part| {
-                    scope.spawn(move || {
-                        let facts = part.iter().map(|s| read_facts(cluster, *s).map(|facts| (*s, facts)));
-                        facts.collect::<Result<Vec<_>, RepositoryError>>()
-                    })
-                })
-                .collect();
-            readers.into_iter().map(std::thread::ScopedJoinHandle::join).collect::<Vec<_>>()
-        });
-        for part in parts {
-            match part {
-                Ok(facts) => self.known.extend(facts?),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+        let facts = abreast(&missing, |segment| read_facts(cluster, *segment))?;
+        for (segment, facts) in missing.into_iter().zip(facts) {
+            let facts = facts.ok_or_else(|| self.vanished(segment))?;
+            self.known.insert(segment, facts);
         }
         Ok(())
     }
@@ -194,7 +235,10 @@ impl WalReader for ArchivedWal<'_> {
         if let Some(known) = self.known.get(&segment) {
             return Ok(known.clone());
         }
-        let facts = read_facts(self.cluster, segment)?;
+        if let Some(rolled) = self.rolled.facts(self.cluster, segment)? {
+            return Ok(rolled);
+        }
+        let facts = read_facts(self.cluster, segment)?.ok_or_else(|| self.vanished(segment))?;
         self.known.insert(segment, facts.clone());
         Ok(facts)
     }
@@ -244,26 +288,21 @@ impl WalReader for ArchivedWal<'_> {
     }
 }
 
-fn read_facts(cluster: &Cluster<'_>, segment: SegmentName) -> Result<SegmentFacts, RepositoryError> {
+fn read_facts(cluster: &Cluster<'_>, segment: SegmentName) -> Result<Option<SegmentFacts>, RepositoryError> {
     match cluster.wal_summary(WalFileName::Segment(segment)) {
         Ok(Some(summary)) => {
-            Ok(SegmentFacts { content: summary.wal, modified: summary.modified, unreadable: None })
+            Ok(Some(SegmentFacts { content: summary.wal, modified: summary.modified, unreadable: None }))
         }
-        Ok(None) => Err(vanished(cluster, segment)),
+        Ok(None) => Ok(None),
         Err(e @ RepositoryError::Damaged { .. }) => {
-            Ok(SegmentFacts { unreadable: Some(in_full(&e)), ..SegmentFacts::default() })
+            Ok(Some(SegmentFacts { unreadable: Some(in_full(&e)), ..SegmentFacts::default() }))
         }
         Err(e) => Err(e),
     }
 }
 
-fn vanished(cluster: &Cluster<'_>, segment: SegmentName) -> RepositoryError {
-    let object = cluster.object_url(&cluster.layout().segment(segment));
-    RepositoryError::damaged(object, "it was listed a moment ago and is not there")
-}
-
 /// An error with its causes, for a place where it is a fact among others.
-pub(super) fn in_full(error: &dyn std::error::Error) -> String {
+pub(in crate::operation) fn in_full(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {

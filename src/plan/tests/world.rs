@@ -100,7 +100,16 @@ impl World {
             } else {
                 TimelineHistory::parse(id, lines.as_bytes()).map_err(|e| e.to_string())
             };
-            (id, Timeline { history, orphan, segments: segments.iter().copied().collect(), pieces })
+            (
+                id,
+                Timeline {
+                    history,
+                    orphan,
+                    segments: segments.iter().copied().collect(),
+                    sealed: BTreeMap::new(),
+                    pieces,
+                },
+            )
         };
         Archive { segment_size: SIZE, timelines: self.segments.iter().map(timeline).collect() }
     }

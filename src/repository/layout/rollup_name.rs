@@ -1,8 +1,8 @@
 //! The name of a roll-up: what one listing tells of a thousand LOGs.
 //!
 //! ```text
-//! <LOG>.<OBJECTS>.<TIMES>.<XIDS>.<FLAGS>.<DIGEST>.zst
-//! 0000002A.00000100.00064A1B2C3D4E5F-00064A1B2C3E0000.000002F1-00000A07.wr.0123456789abcdef0123456789abcdef.zst
+//! <LOG>.<OBJECTS>.<STORED>.<TIMES>.<XIDS>.<FLAGS>.<DIGEST>.zst
+//! 0000002A.00000100.000000002F3A1C00.00064A1B2C3D4E5F-00064A1B2C3E0000.000002F1-00000A07.wr.0123456789abcdef0123456789abcdef.zst
 //! ```
 //!
 //! A name that this version cannot read in full is not known to it: its LOG is listed as if it were not there.
@@ -60,6 +60,8 @@ pub struct RollupName {
     /// How many objects held segments of the LOG when it was made, copies counted: it only grows, so that of
     /// two roll-ups the one that saw more is the later.
     pub objects: u32,
+    /// Stored bytes of those objects together.
+    pub stored: u64,
     /// What a coarse search needs.
     pub facts: LogFacts,
     /// The first 32 hex digits of its raw bytes' BLAKE3, or all 64.
@@ -81,6 +83,7 @@ impl RollupName {
         let mut part = || parts.next();
         let log = hex32(part()?)?;
         let objects = hex32(part()?)?;
+        let stored = hex64(part()?)?;
         let times = match part()? {
             NONE => None,
             text => {
@@ -106,7 +109,7 @@ impl RollupName {
             restore_points: has(RESTORE_POINTS),
             parameters: has(PARAMETERS),
         };
-        let name = Self { timeline, log, objects, facts, digest };
+        let name = Self { timeline, log, objects, stored, facts, digest };
         // Letters of a later version, and any other spelling, are not known.
         (name.to_string() == last).then_some(name)
     }
@@ -114,7 +117,7 @@ impl RollupName {
 
 impl fmt::Display for RollupName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08X}.{:08X}.", self.log, self.objects)?;
+        write!(f, "{:08X}.{:08X}.{:016X}.", self.log, self.objects, self.stored)?;
         match self.facts.times {
             // As two's complement: a server whose clock was never set has written such moments too.
             Some((a, b)) => write!(f, "{:016X}-{:016X}.", a.0.as_microsecond(), b.0.as_microsecond())?,
@@ -149,9 +152,12 @@ fn hex32(text: &str) -> Option<u32> {
     (text.len() == 8).then(|| u32::from_str_radix(text, 16).ok()).flatten()
 }
 
+fn hex64(text: &str) -> Option<u64> {
+    (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()
+}
+
 fn moment(text: &str) -> Option<Moment> {
-    let bits = (text.len() == 16).then(|| u64::from_str_radix(text, 16).ok()).flatten()?;
-    jiff::Timestamp::from_microsecond(bits.cast_signed()).ok().map(Moment)
+    jiff::Timestamp::from_microsecond(hex64(text)?.cast_signed()).ok().map(Moment)
 }
 
 #[cfg(test)]
@@ -163,7 +169,7 @@ mod tests {
     proptest! {
         #[test]
         fn a_name_tells_what_was_put_into_it(
-            (log, objects) in any::<(u32, u32)>(),
+            (log, objects, stored) in any::<(u32, u32, u64)>(),
             times in proptest::option::of((-100_000_000_000_000_000_i64..0, 0..100_000_000_000_000_000_i64)),
             xids in prop_oneof![
                 Just(Xids::None), Just(Xids::Unknown), any::<(u32, u32)>().prop_map(|(a, b)| Xids::Between(a, b)),
@@ -174,7 +180,7 @@ mod tests {
             let moment = |micros| Moment(jiff::Timestamp::from_microsecond(micros).unwrap());
             let times = times.map(|(a, b)| (moment(a), moment(b)));
             let facts = LogFacts { times, xids, whole, restore_points, parameters };
-            let name = RollupName { timeline: TimelineId(3), log, objects, facts, digest };
+            let name = RollupName { timeline: TimelineId(3), log, objects, stored, facts, digest };
             let text = name.to_string();
             prop_assert!(text.len() < 200);
             prop_assert_eq!(RollupName::parse(TimelineId(3), &text), Some(name), "{}", text);

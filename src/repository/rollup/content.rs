@@ -91,7 +91,7 @@ impl Rollup {
     }
 
     /// How many objects it knows of.
-    pub fn objects(&self) -> u32 {
+    fn objects(&self) -> u32 {
         let copies: usize = self.segments.iter().map(|s| s.copies.len()).sum();
         u32::try_from(copies).unwrap_or(u32::MAX)
     }
@@ -130,6 +130,7 @@ impl Rollup {
             timeline: self.timeline,
             log: self.log,
             objects: self.objects(),
+            stored: self.segments.iter().flat_map(|s| &s.copies).map(|copy| copy.size).sum(),
             facts: self.facts(),
             digest,
         }

@@ -5,10 +5,10 @@ use std::ops::{ControlFlow, RangeInclusive};
 
 use super::{SealedLogs, StoredCopy};
 use crate::repository::abreast::abreast;
-use crate::repository::layout::WalObjectName;
+use crate::repository::layout::{RollupName, WalObjectName};
 use crate::repository::{Cluster, RepositoryError};
 use crate::storage::ObjectInfo;
-use crate::types::{SegmentName, SegmentSet, TimelineId, WalFileName};
+use crate::types::{SegmentName, SegmentSet, SegmentSize, TimelineId, WalFileName};
 
 /// What a listing of objects shows of one timeline.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -138,6 +138,14 @@ impl Cluster<'_> {
 }
 
 impl Listing {
+    /// Whether it shows as many objects of a LOG, with as many bytes, as were there when the LOG was sealed,
+    /// and every segment of it.
+    pub fn agrees(&self, name: &RollupName, size: SegmentSize) -> bool {
+        let whole = self.segments.holds_all(size.numbers_of_log(name.log));
+        let seen = self.logs.get(&name.log).copied().unwrap_or_default();
+        whole && (seen.count, seen.stored) == (name.objects, name.stored)
+    }
+
     fn add(&mut self, cluster: &Cluster<'_>, object: &SegmentObject) {
         let Some(number) = object.of.number(cluster.segment_size()).filter(|_| object.whole) else { return };
         self.segments.insert(number..number + 1);

@@ -92,10 +92,7 @@ impl Cluster<'_> {
         certain.retain(|_, name| name.facts.whole);
         let listing = self.list_unsealed(timeline, &certain)?;
         let size = self.segment_size();
-        let complete = |log: &u32| {
-            let first = u64::from(*log) * size.per_log();
-            listing.segments.run_of(first).is_some_and(|run| run.end >= first + size.per_log())
-        };
+        let complete = |log: &u32| listing.segments.holds_all(size.numbers_of_log(*log));
         let stale = |log: &u32| {
             let now = listing.logs.get(log).map_or(0, |objects| objects.count);
             sealed.get(log).is_none_or(|name| name.objects < now)
