@@ -88,16 +88,17 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
             })
         })
         .collect();
-    let unfinished: Vec<Value> = cluster
-        .unfinished_backups()?
+    let unfinished = survey
+        .unfinished
         .iter()
-        .map(|(id, started)| {
-            let by = started.as_ref();
-            json!({
+        .map(|id| {
+            let by = cluster.started(id)?;
+            let by = by.as_ref();
+            Ok(json!({
                 "id": id, "start_time": by.map(|s| s.start_time), "host": by.map(|s| &s.host), "pid": by.map(|s| s.pid),
-            })
+            }))
         })
-        .collect();
+        .collect::<Result<Vec<Value>, RepositoryError>>()?;
     Ok(json!({
         "name": cluster.name().as_str(),
         "system_identifier": cluster.identity().system_identifier,

@@ -12,6 +12,7 @@ mod house_rules;
 mod memory_is_a_constant;
 mod support;
 
+mod a_million_segments;
 mod backup;
 mod bad_input_of_the_hooks;
 mod hooks_start_light;

@@ -20,6 +20,8 @@ pub struct Survey {
     pub backups: Vec<Backup>,
     /// Backups that are there and cannot be used.
     pub unusable: Vec<Unusable>,
+    /// Backups that began and are not there: running still, or failed.
+    pub unfinished: Vec<BackupId>,
 }
 
 /// A backup that cannot be used.
@@ -42,18 +44,23 @@ impl std::fmt::Display for Unusable {
 impl Survey {
     /// Lists everything. A store that does not answer is an error; an object that is damaged is a fact.
     pub fn of(cluster: &Cluster<'_>) -> Result<Self, RepositoryError> {
-        let (mut backups, mut unusable) = (Vec::new(), Vec::new());
-        for id in cluster.backup_ids()? {
-            match cluster.backup(&id) {
-                Ok(backup) => backups.extend(backup),
-                Err(e @ (RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. })) => {
+        let (mut backups, mut unusable, mut unfinished) = (Vec::new(), Vec::new(), Vec::new());
+        let ids = cluster.backup_ids()?;
+        let found = abreast(&ids, |id| match cluster.backup(id) {
+            Err(e @ (RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. })) => Ok(Err(e)),
+            other => other.map(Ok),
+        })?;
+        for (id, found) in ids.into_iter().zip(found) {
+            match found {
+                Ok(Some(backup)) => backups.push(backup),
+                Ok(None) => unfinished.push(id),
+                Err(e) => {
                     let newer = matches!(e, RepositoryError::NewerFormat { .. });
                     unusable.push(Unusable { id, why: in_full(&e), newer });
                 }
-                Err(e) => return Err(e),
             }
         }
-        Ok(Self { archive: archive(cluster)?, backups, unusable })
+        Ok(Self { archive: archive(cluster)?, backups, unusable, unfinished })
     }
 
     /// What the plan needs to know of the backups.

@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::unix::fs::FileExt;
 
 use super::format::{Backup, Digest, FORMAT, IndexLine, Started};
-use crate::repository::{Cluster, RepositoryError};
+use crate::repository::{Cluster, RepositoryError, abreast};
 use crate::types::BackupId;
 
 /// How much of an index or manifest is asked for at once.
@@ -21,13 +21,8 @@ impl Cluster<'_> {
 
     /// The backups that exist, oldest first: those whose last write is there.
     pub fn backups(&self) -> Result<Vec<Backup>, RepositoryError> {
-        let mut backups = Vec::new();
-        for id in self.backup_ids()? {
-            if let Some(backup) = self.backup(&id)? {
-                backups.push(backup);
-            }
-        }
-        Ok(backups)
+        let backups = abreast(&self.backup_ids()?, |id| self.backup(id))?;
+        Ok(backups.into_iter().flatten().collect())
     }
 
     /// Backups that began and are not there: running still, or failed. The earliest first. With whoever
@@ -38,10 +33,16 @@ impl Cluster<'_> {
             if self.storage().size(&self.layout().backup_descriptor(&id))?.is_some() {
                 continue;
             }
-            let bytes = self.storage().read(&self.layout().started(&id))?;
-            unfinished.push((id, bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok())));
+            let started = self.started(&id)?;
+            unfinished.push((id, started));
         }
         Ok(unfinished)
+    }
+
+    /// A backup's first write, where it is there and can be read.
+    pub fn started(&self, id: &BackupId) -> Result<Option<Started>, RepositoryError> {
+        let bytes = self.storage().read(&self.layout().started(id))?;
+        Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
     /// One backup; `None` when its last write is not there.

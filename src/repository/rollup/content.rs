@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::codec::{CodecError, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_at_most};
 use crate::repository::layout::{LogFacts, RollupName, Xids, name_digest};
 use crate::repository::wal_archive::WalContent;
-use crate::repository::{Cluster, RepositoryError};
+use crate::repository::{Cluster, Identity, RepositoryError};
 use crate::types::{Moment, SegmentSize, SystemId, TimelineId};
 
 /// The format number of a roll-up.
@@ -96,10 +96,9 @@ impl Rollup {
         u32::try_from(copies).unwrap_or(u32::MAX)
     }
 
-    /// Its name, and what is stored under it; the same segments give the same bytes.
-    pub(super) fn encode(&self, cluster: &Cluster<'_>) -> Result<(RollupName, Bytes), RepositoryError> {
-        let object = || cluster.object_url(&cluster.layout().rollups());
-        let identity = cluster.identity();
+    /// Its name, and what is stored under it, for a cluster; the same segments give the same bytes.
+    pub fn encode(&self, identity: &Identity) -> Result<(RollupName, Bytes), RepositoryError> {
+        let object = || format!("the roll-up of LOG {:08X} of timeline {}", self.log, self.timeline);
         let header = Header {
             format: FORMAT,
             system_identifier: identity.system_identifier,
@@ -116,8 +115,7 @@ impl Rollup {
             return Err(RepositoryError::damaged(object(), "its segments say more than a roll-up holds"));
         }
         let mut stored = Vec::new();
-        let local =
-            |source| RepositoryError::Local { action: "compress", path: "a roll-up".to_owned(), source };
+        let local = |source| RepositoryError::Local { action: "compress", path: object(), source };
         let mut encoder = FrameEncoder::new(LEVEL).map_err(local)?;
         for chunk in raw.chunks(MAX_FRAME_RAW) {
             encoder.append(chunk, &mut stored).map_err(local)?;

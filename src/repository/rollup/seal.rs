@@ -24,7 +24,7 @@ impl Cluster<'_> {
     /// store that does not answer, and a summary of a later version, are errors.
     pub fn seal(&self, timeline: TimelineId, log: u32) -> Result<Sealed, RepositoryError> {
         let Some(rollup) = self.roll_up(timeline, log)? else { return Ok(Sealed::Incomplete) };
-        let (mut name, bytes) = rollup.encode(self)?;
+        let (mut name, bytes) = rollup.encode(self.identity())?;
         let whole_digest = std::mem::replace(&mut name.digest, String::new());
         for digest in [crate::repository::layout::name_digest(&whole_digest), &whole_digest] {
             name.digest = digest.to_owned();

@@ -16,6 +16,7 @@ mod server;
 mod small_disk;
 mod standby;
 mod test_dir;
+mod vast_store;
 pub(crate) mod wal_bytes;
 
 pub(crate) use account::Account;
@@ -28,6 +29,7 @@ pub(crate) use s3::{Kind as S3Kind, S3Server};
 pub(crate) use server::{Server, ServerBuilder, StopMode};
 pub(crate) use small_disk::SmallDisk;
 pub(crate) use test_dir::TestDir;
+pub(crate) use vast_store::{Requests, SYSTEM, VastStore, commit_time};
 
 /// Asks again until `done` says yes; panics with `what` after `seconds`.
 #[track_caller]

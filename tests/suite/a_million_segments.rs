@@ -1,0 +1,162 @@
+//! A million segments: what the operator asks costs no more than a hundred requests, and what a roll-up says is proved before a
+//! plan is made of it.
+
+use std::sync::Arc;
+
+use pitr::operation::restore::{Prepared, Survey, prepare};
+use pitr::plan::{Target, TimelineChoice, Wanted};
+use pitr::repository::backup_set::BackupWriter;
+use pitr::repository::backup_set::format::{Backup, Digest, Source, Started, Status, WalMode};
+use pitr::repository::layout::ClusterName;
+use pitr::repository::{Cluster, Create, HostMemory, Repository, SystemIdentity};
+use pitr::storage::Storage;
+use pitr::types::{BackupId, BackupType, Lsn, Moment, SegmentSize, SystemId, TimelineId};
+
+use crate::support::{SYSTEM, TestDir, VastStore, commit_time};
+
+const SIZE: SegmentSize = SegmentSize::DEFAULT;
+/// Within a LOG, as `expire` and time leave it.
+const FIRST: u64 = 256 + 17;
+const END: u64 = FIRST + 1_000_000;
+/// Nights.
+const BACKUPS: u64 = 30;
+const AT_MOST: u64 = 100;
+
+struct Vast {
+    store: Arc<VastStore>,
+    repository: Repository,
+    name: ClusterName,
+    _dir: TestDir,
+}
+
+impl Vast {
+    /// A month of WAL with a backup every night, all of it sealed but some LOGs.
+    fn new(segments: std::ops::Range<u64>, backups: u64, unsealed: &[u32]) -> Self {
+        let dir = TestDir::new();
+        let store = Arc::new(VastStore::new(segments.clone()));
+        let name: ClusterName = "main".parse().unwrap();
+        let memory = HostMemory::new(dir.join("memory"));
+        let storage: Arc<dyn Storage> = store.clone();
+        let repository = Repository::open(storage, &memory, Create::Identity, commit_time(0)).unwrap();
+        let system = SystemIdentity {
+            system_identifier: SystemId(SYSTEM),
+            segment_size: SIZE,
+            postgres_major: Some(15),
+        };
+        let cluster = repository.cluster_for_writing(&name, &system, commit_time(0)).unwrap();
+        store.seal_all(&cluster, unsealed);
+        let every = (segments.end - segments.start) / backups.max(1);
+        for n in 0..backups {
+            take_backup(&cluster, segments.start + n * every + 5);
+        }
+        store.asked();
+        Self { store, repository, name, _dir: dir }
+    }
+
+    fn cluster(&self) -> Cluster<'_> {
+        self.repository.cluster(&self.name, None).unwrap()
+    }
+
+    fn plan(&self, target: Target) -> Prepared {
+        let wanted = Wanted {
+            target,
+            timeline: TimelineChoice::Unsaid,
+            exclusive: false,
+            backup: None,
+            standby: false,
+        };
+        prepare(&self.cluster(), &wanted, &|_| Vec::new()).unwrap()
+    }
+
+    #[track_caller]
+    fn expect_few_requests(&self, what: &str) {
+        let (requests, asked) = self.store.asked();
+        assert!(requests.total() <= AT_MOST, "{what} took {requests:?}:\n{}", asked.join("\n"));
+    }
+}
+
+/// A backup whose WAL begins with a segment and ends in the next one.
+fn take_backup(cluster: &Cluster<'_>, segment: u64) {
+    let time = commit_time(segment);
+    let id = BackupId::new(time.0, BackupType::Full);
+    let empty = zstd::encode_all(&b""[..], 3).unwrap();
+    let digest = Digest { size: 0, blake3: blake3::hash(b"").to_hex().to_string() };
+    let backup = Backup {
+        format: 1,
+        id: id.clone(),
+        kind: BackupType::Full,
+        label: "nightly".to_owned(),
+        annotations: Default::default(),
+        start_time: time,
+        stop_time: Moment(commit_time(segment + 1).0 - jiff::SignedDuration::from_secs(1)),
+        start_lsn: Lsn(segment * SIZE.bytes() + 40),
+        stop_lsn: Lsn((segment + 1) * SIZE.bytes() + 40),
+        timeline: TimelineId(1),
+        stop_timeline: TimelineId(1),
+        system_identifier: SystemId(SYSTEM),
+        postgres_major: 15,
+        server_version: 150_000,
+        source: Source::Primary,
+        segment_size: SIZE,
+        archives: Vec::new(),
+        files: 0,
+        size: 0,
+        stored_size: 0,
+        index: digest.clone(),
+        manifest: digest,
+        catalogue: None,
+        wal: WalMode::Archive,
+        status: Status::Complete,
+        damage: Vec::new(),
+        pitr_version: "0".to_owned(),
+        host: "here".to_owned(),
+    };
+    let started = Started {
+        format: 1,
+        id: id.clone(),
+        start_time: time,
+        start_lsn: backup.start_lsn,
+        timeline: TimelineId(1),
+        host: "here".to_owned(),
+        pid: 1,
+    };
+    let (storage, layout) = (cluster.storage(), cluster.layout());
+    assert!(BackupWriter::start(storage, layout, &started).unwrap());
+    storage.create(&layout.files(&id), empty.clone().into()).unwrap();
+    storage.create(&layout.manifest(&id), empty.into()).unwrap();
+    BackupWriter::new(storage, layout, &id).commit(&backup).unwrap();
+}
+
+#[test]
+fn what_can_be_restored_is_known_with_a_hundred_requests() {
+    let vast = Vast::new(FIRST..END, BACKUPS, &[]);
+
+    let cluster = vast.cluster();
+    let mut survey = Survey::of(&cluster).unwrap();
+    let windows = survey.windows(&cluster).unwrap();
+    vast.expect_few_requests("looking at a million segments");
+    let held = &survey.archive.timelines[&TimelineId(1)];
+    assert_eq!((held.segments.first(), held.segments.last()), (Some(FIRST), Some(END - 1)));
+    assert_eq!((held.segments.len(), held.segments.runs().len()), (1_000_000, 1));
+    assert_eq!(windows.len(), 1);
+    assert_eq!(windows[0].to, commit_time(END - 1));
+
+    let prepared = vast.plan(Target::Latest);
+    vast.expect_few_requests("the plan for the latest state");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.wal.unwrap().last.number(SIZE), Some(END - 1));
+
+    // In the middle of the month, just before the next night's backup.
+    let every = 1_000_000 / BACKUPS;
+    let target = FIRST + 16 * every;
+    let half = jiff::SignedDuration::from_secs(5);
+    let prepared = vast.plan(Target::Time(Moment(commit_time(target).0 + half)));
+    vast.expect_few_requests("the plan for a moment");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.stop.unwrap().at, Lsn((target + 1) * SIZE.bytes() + 40));
+
+    let number = u32::try_from(target).unwrap();
+    let prepared = vast.plan(Target::Lsn(Lsn(u64::from(number) * SIZE.bytes() + 40)));
+    vast.expect_few_requests("the plan for a position");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+}
