@@ -3,8 +3,7 @@
 
 use std::sync::Arc;
 
-use pitr::operation::restore::{Prepared, Survey, prepare};
-use pitr::plan::{Target, TimelineChoice, Wanted};
+use pitr::operation::restore::Survey;
 use pitr::repository::backup_set::BackupWriter;
 use pitr::repository::backup_set::format::{Backup, Digest, Source, Started, Status, WalMode};
 use pitr::repository::layout::ClusterName;
@@ -36,7 +35,7 @@ impl Vast {
         let store = Arc::new(VastStore::new(segments.clone()));
         let name: ClusterName = "main".parse().unwrap();
         let memory = HostMemory::new(dir.join("memory"));
-        let storage: Arc<dyn Storage> = store.clone();
+        let storage: Arc<dyn Storage> = Arc::<VastStore>::clone(&store);
         let repository = Repository::open(storage, &memory, Create::Identity, commit_time(0)).unwrap();
         let system = SystemIdentity {
             system_identifier: SystemId(SYSTEM),
@@ -55,17 +54,6 @@ impl Vast {
 
     fn cluster(&self) -> Cluster<'_> {
         self.repository.cluster(&self.name, None).unwrap()
-    }
-
-    fn plan(&self, target: Target) -> Prepared {
-        let wanted = Wanted {
-            target,
-            timeline: TimelineChoice::Unsaid,
-            exclusive: false,
-            backup: None,
-            standby: false,
-        };
-        prepare(&self.cluster(), &wanted, &|_| Vec::new()).unwrap()
     }
 
     #[track_caller]
@@ -140,23 +128,4 @@ fn what_can_be_restored_is_known_with_a_hundred_requests() {
     assert_eq!((held.segments.len(), held.segments.runs().len()), (1_000_000, 1));
     assert_eq!(windows.len(), 1);
     assert_eq!(windows[0].to, commit_time(END - 1));
-
-    let prepared = vast.plan(Target::Latest);
-    vast.expect_few_requests("the plan for the latest state");
-    assert_eq!(prepared.plan.problems, [""; 0]);
-    assert_eq!(prepared.plan.wal.unwrap().last.number(SIZE), Some(END - 1));
-
-    // In the middle of the month, just before the next night's backup.
-    let every = 1_000_000 / BACKUPS;
-    let target = FIRST + 16 * every;
-    let half = jiff::SignedDuration::from_secs(5);
-    let prepared = vast.plan(Target::Time(Moment(commit_time(target).0 + half)));
-    vast.expect_few_requests("the plan for a moment");
-    assert_eq!(prepared.plan.problems, [""; 0]);
-    assert_eq!(prepared.plan.stop.unwrap().at, Lsn((target + 1) * SIZE.bytes() + 40));
-
-    let number = u32::try_from(target).unwrap();
-    let prepared = vast.plan(Target::Lsn(Lsn(u64::from(number) * SIZE.bytes() + 40)));
-    vast.expect_few_requests("the plan for a position");
-    assert_eq!(prepared.plan.problems, [""; 0]);
 }

@@ -64,9 +64,13 @@ impl Cluster<'_> {
         timeline: TimelineId,
         logs: RangeInclusive<u32>,
     ) -> Result<Listing, RepositoryError> {
-        // A page of a bucket's listing has 1000 names.
-        let page = u32::try_from(1000 / self.segment_size().per_log().max(1)).unwrap_or(1).max(1);
-        let share = ((logs.end().saturating_sub(*logs.start())) / 16).max(page);
+        /// Names on a page of a bucket's listing: parts that fill their pages ask for no more of them.
+        const PAGE: u64 = 1000;
+        const PARTS: u64 = 16;
+        let per_log = self.segment_size().per_log();
+        let count = u64::from(logs.end().saturating_sub(*logs.start())) + 1;
+        let pages = (count * per_log).div_ceil(PARTS * PAGE);
+        let share = u32::try_from(pages * PAGE / per_log).unwrap_or(u32::MAX).max(1);
         let mut parts = Vec::new();
         let mut from = *logs.start();
         while from <= *logs.end() {

@@ -25,7 +25,7 @@ impl Cluster<'_> {
     pub fn seal(&self, timeline: TimelineId, log: u32) -> Result<Sealed, RepositoryError> {
         let Some(rollup) = self.roll_up(timeline, log)? else { return Ok(Sealed::Incomplete) };
         let (mut name, bytes) = rollup.encode(self.identity())?;
-        let whole_digest = std::mem::replace(&mut name.digest, String::new());
+        let whole_digest = std::mem::take(&mut name.digest);
         for digest in [crate::repository::layout::name_digest(&whole_digest), &whole_digest] {
             name.digest = digest.to_owned();
             if self.storage().create(&self.layout().rollup(&name), bytes.clone())? == Created::New {

@@ -113,6 +113,11 @@ impl VastStore {
         (std::mem::take(&mut state.requests), std::mem::take(&mut state.asked))
     }
 
+    /// Nothing is there before the repository is.
+    fn there(&self) -> Range<u64> {
+        if self.identity.get().is_some() { self.segments.clone() } else { 0..0 }
+    }
+
     fn segment_name(&self, number: u64) -> String {
         self.layout.segment(SegmentName::from_number(TIMELINE, number, SIZE))
     }
@@ -121,7 +126,7 @@ impl VastStore {
     fn segment_of(&self, name: &str) -> Option<u64> {
         let last = name.rsplit('/').next()?.strip_suffix(".zst")?;
         let number = last.parse::<SegmentName>().ok()?.number(SIZE)?;
-        let there = self.segments.contains(&number) && self.segment_name(number) == name;
+        let there = self.there().contains(&number) && self.segment_name(number) == name;
         (there && !self.state().lost.contains(&number)).then_some(number)
     }
 
@@ -136,12 +141,13 @@ impl VastStore {
     }
 
     fn listed<'a>(&'a self, state: &'a State, from: &'a str) -> impl Iterator<Item = (String, u64)> + 'a {
-        let (mut low, mut high) = (self.segments.start, self.segments.end);
+        let there = self.there();
+        let (mut low, mut high) = (there.start, there.end);
         while low < high {
             let middle = low + (high - low) / 2;
             if self.segment_name(middle).as_str() < from { low = middle + 1 } else { high = middle }
         }
-        let segments = (low..self.segments.end).filter(|n| !state.lost.contains(n));
+        let segments = (low..there.end).filter(|n| !state.lost.contains(n));
         let mut segments = segments.map(|n| (self.segment_name(n), STORED)).peekable();
         let objects = state.objects.range(from.to_owned()..).map(|(n, b)| (n.clone(), b.len() as u64));
         let mut objects = objects.peekable();
@@ -235,7 +241,7 @@ impl Storage for VastStore {
         state.requests.lists += 1;
         state.asked.push(format!("LIST folders {prefix}"));
         let names = state.objects.keys().chain(state.rollups.keys()).cloned();
-        let all = names.chain([self.segment_name(self.segments.start)]);
+        let all = names.chain(self.there().next().map(|n| self.segment_name(n)));
         let folder = |name: String| Some(name.strip_prefix(prefix)?.split_once('/')?.0.to_owned());
         Ok(all.filter_map(folder).collect::<BTreeSet<_>>().into_iter().collect())
     }
@@ -338,7 +344,7 @@ fn moved(first: &WalContent, number: u64) -> WalContent {
     WalContent {
         first_record: Some(Lsn(start + 40)),
         last_record: Some(Lsn(start + 80)),
-        end_of_valid: Lsn(start + SIZE.bytes()),
+        end_of_valid: Lsn(start + 104),
         times: Some((time, time)),
         until: Some(time),
         ..first.clone()
