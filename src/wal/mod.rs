@@ -10,16 +10,22 @@
 
 #![warn(clippy::indexing_slicing)]
 
+mod activity;
+mod block;
+mod ending;
 pub(crate) mod le;
 mod page;
 mod record;
 mod scan;
 mod timeline_history;
 
+pub use activity::{Activity, CreatedFile, DroppedDatabase, End, FileRows, Joined, Rest, Unfinished};
+pub use ending::{FileNode, RelationId};
 pub use page::{LongHeader, Magic};
+pub use record::Parameters;
 pub(crate) use record::moment_from_unix_seconds;
 pub use scan::{
-    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, Found, HeaderProblem, RestorePoint, SegmentScan,
-    SegmentScanner, Sought, TimelineChange, Transaction,
+    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, Found, HeaderProblem, ParameterChange, RestorePoint,
+    SegmentScan, SegmentScanner, Sought, TimelineChange, Transaction, precedes,
 };
 pub use timeline_history::{HistoryProblem, TimelineHistory, TimelineSwitch};

@@ -165,7 +165,6 @@ impl WalReader for World {
         });
         Ok(SegmentFacts {
             content: Some(WalContent {
-                system_identifier: None,
                 timeline: Some(segment.timeline),
                 first_record: Some(at(number, 40)),
                 last_record: Some(cut.map_or(at(number, SIZE.bytes() - 64), |c| Lsn(c.0 - 64))),
@@ -173,12 +172,10 @@ impl WalReader for World {
                 cut_off_at: cut,
                 records: 2,
                 commits: times.len() as u64,
-                aborts: 0,
                 times: times.iter().min().copied().zip(times.iter().max().copied()),
                 until: events.iter().map(|e| e.1).max(),
                 restore_points: points.collect(),
-                damage: None,
-                not_checked: None,
+                ..WalContent::default()
             }),
             modified: self.modified.get(&segment).copied(),
             unreadable: None,

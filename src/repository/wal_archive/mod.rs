@@ -9,7 +9,7 @@ mod summary;
 pub use object::{EncodedFrames, StoredWal, WalFrame, WalSummary};
 pub use read::Reach;
 pub use store::{Beside, StoreOutcome, WalFile};
-pub use summary::{NamedPoint, WalContent};
+pub use summary::{EndedTransaction, NamedPoint, ParameterChange, TimelineBegin, WalContent, WalLevel};
 
 use std::ops::ControlFlow;
 

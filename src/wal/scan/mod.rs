@@ -39,12 +39,13 @@ mod tests;
 
 pub use sought::{Found, Sought};
 pub use summary::{
-    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, RestorePoint, SegmentScan, TimelineChange,
-    Transaction,
+    Checkpoint, Damage, DamageKind, EarlyEnd, Ends, HeaderProblem, ParameterChange, RestorePoint,
+    SegmentScan, TimelineChange, Transaction, precedes,
 };
 
 use super::page::{LONG, LongHeader, PageHeader, SHORT};
 use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId};
+use crate::wal::activity::Activity;
 use records::Records;
 
 /// Reads one segment, fed from its first byte in chunks of any size.
@@ -118,6 +119,21 @@ impl SegmentScanner {
         let mut scanner = Self::new(name, size);
         scanner.records.seek(sought, from);
         scanner
+    }
+
+    /// As [`SegmentScanner::new`], and keeps what every transaction does: ask for it with
+    /// [`SegmentScanner::drain`] while the bytes go in, so that memory stays small.
+    pub fn detailed(name: SegmentName, size: SegmentSize) -> Self {
+        let mut scanner = Self::new(name, size);
+        scanner.records.keep_everything();
+        scanner
+    }
+
+    /// The transactions that ended since this was last asked for, in the order of their ends, aborted ones
+    /// included; all of them with [`SegmentScanner::detailed`] only. What was still going on at the end is in
+    /// [`SegmentScan::activities`].
+    pub fn drain(&mut self) -> Vec<Activity> {
+        self.records.drain()
     }
 
     /// The first record that was sought, as soon as it has been read.

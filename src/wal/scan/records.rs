@@ -4,12 +4,11 @@ use super::Verdict;
 use super::sought::{Found, Sought};
 use super::summary::{Damage, DamageKind, EarlyEnd, Ends, SegmentScan};
 use crate::types::{Lsn, SegmentName, SegmentSize};
+use crate::wal::activity::{Activity, Collector, Limits, Rest, Unfinished};
+use crate::wal::block::bare_main_data;
+use crate::wal::ending::Ending;
 use crate::wal::page::{Magic, PageHeader};
-use crate::wal::record::{Event, HEADER, HEADER_BEFORE_CRC, RecordHeader};
-
-/// How much of a split record's body is kept for its fields. Only the lists of subtransactions and of
-/// dropped files in front of a prepared transaction's number can be longer; the number is then not known.
-const KEPT: usize = 64 << 10;
+use crate::wal::record::{Event, HEADER, HEADER_BEFORE_CRC, RecordHeader, kind};
 
 /// Where the reader stands.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +68,14 @@ pub(super) struct Records {
     suspect: Option<Suspect>,
     magic: Magic,
     on_last_page: bool,
+    /// Behind the segment.
+    end: Lsn,
     scan: SegmentScan,
+    kinds: [u64; 256],
+    /// `None` where only a record is sought.
+    activities: Option<Collector>,
+    /// The rest of the record that goes on from the segment before; `None` behind it.
+    rest: Option<Rest>,
     sought: Option<(Sought, Lsn)>,
     found: Vec<Found>,
 }
@@ -85,7 +91,11 @@ impl Records {
             suspect: None,
             magic: Magic(0),
             on_last_page: false,
+            end: start.plus(size.bytes()),
             scan: SegmentScan::empty(start, size),
+            kinds: [0; 256],
+            activities: Some(Collector::new(Limits::SUMMARY)),
+            rest: None,
             sought: None,
             found: Vec::new(),
         }
@@ -93,6 +103,17 @@ impl Records {
 
     pub(super) fn seek(&mut self, sought: Sought, from: Lsn) {
         self.sought = Some((sought, from));
+        self.activities = None;
+    }
+
+    /// Keeps what every transaction does, not only what is worth a place in a summary.
+    pub(super) fn keep_everything(&mut self) {
+        self.activities = Some(Collector::new(Limits::EVERYTHING));
+    }
+
+    /// The transactions that ended since this was last asked for.
+    pub(super) fn drain(&mut self) -> Vec<Activity> {
+        self.activities.as_mut().map(Collector::drain).unwrap_or_default()
     }
 
     pub(super) fn found(&self) -> Option<&Found> {
@@ -107,6 +128,7 @@ impl Records {
     pub(super) fn first_page(&mut self, page: &PageHeader) {
         self.magic = page.magic;
         self.resume(page);
+        self.rest = page.is_continuation().then(|| Rest::of(u64::from(page.remaining)));
     }
 
     /// A later page begins.
@@ -149,7 +171,11 @@ impl Records {
                     let here = first_of(left, bytes.len());
                     let left = left - here as u64;
                     self.state = State::Rest { left };
+                    if let (Some(rest), Some(body)) = (&mut self.rest, bytes.get(..here)) {
+                        rest.append(body);
+                    }
                     if left == 0 {
+                        self.scan.rest = self.rest.take();
                         self.end_record(at.plus(here as u64));
                         self.move_valid_end(at.plus(here as u64));
                     }
@@ -181,6 +207,14 @@ impl Records {
             self.damaged(suspect.damage);
         }
         self.scan.name = name;
+        if read {
+            self.scan.unfinished = self.unfinished();
+            let counted = self.kinds.iter().enumerate().filter(|(_, count)| **count > 0);
+            self.scan.kinds = counted.map(|(number, count)| (kind::name(number), *count)).collect();
+            if let Some(activities) = self.activities.take() {
+                (self.scan.activities, self.scan.activities_left_out) = activities.finish();
+            }
+        }
         self.scan.ends = match (self.state, suspect) {
             _ if !read => Ends::Unknown,
             (State::Unused { zeros }, _) => Ends::Switch { zero_tail: zeros },
@@ -196,6 +230,21 @@ impl Records {
             }
         };
         self.scan
+    }
+
+    /// What there is of a record that goes on in the next segment.
+    fn unfinished(&self) -> Option<Unfinished> {
+        match (self.state, self.current) {
+            (State::Header { have }, current) => {
+                let start = current
+                    .map_or_else(|| Lsn(self.end.0.saturating_sub(have as u64)), |record| record.start);
+                Some(Unfinished::header(start, self.split.get(..have).unwrap_or_default()))
+            }
+            (State::Body { left }, Some(record)) => {
+                Some(Unfinished::body(record.start, &record.header, &record.raw, &self.kept, left))
+            }
+            _ => None,
+        }
     }
 
     /// Takes up reading on a page that belongs here.
@@ -355,10 +404,8 @@ impl Records {
     fn more_body(&mut self, body: &[u8]) {
         let Some(record) = &mut self.current else { return };
         record.crc = crc32c::crc32c_append(record.crc, body);
-        if record.header.is_of_interest() {
-            let room = KEPT.saturating_sub(self.kept.len());
-            self.kept.extend_from_slice(body.get(..room).unwrap_or(body));
-        }
+        let room = record.header.kept().saturating_sub(self.kept.len());
+        self.kept.extend_from_slice(body.get(..room).unwrap_or(body));
     }
 
     fn split_record_ends(&mut self, end: Lsn) {
@@ -382,19 +429,45 @@ impl Records {
         self.scan.records += 1;
         self.scan.last_record = Some(record.start);
         self.move_valid_end(end);
-        if record.header.is_of_interest()
-            && let Some(event) = Event::read(&record.header, body, self.magic)
-        {
-            if let Some((sought, from)) = &self.sought
-                && (self.found.is_empty() || *sought == Sought::Transaction)
-                && record.start >= *from
-            {
-                self.found.extend(sought.found_in(&event, record.start));
-            }
-            self.scan.note(event, record.start);
-        } else if record.header.is_switch() {
-            self.state = State::Unused { zeros: true };
+        if let Some(count) = self.kinds.get_mut(usize::from(record.header.rmid)) {
+            *count += 1;
         }
+        match record.header.rmid {
+            kind::TRANSACTION => self.transaction(record, body),
+            kind::XLOG if record.header.is_switch() => self.state = State::Unused { zeros: true },
+            kind::XLOG | kind::STANDBY => {
+                if let Some(event) = Event::read(&record.header, body, self.magic) {
+                    self.event(event, record.start);
+                }
+            }
+            _ => {}
+        }
+        if let Some(activities) = &mut self.activities {
+            activities.record(record.start, &record.header, body, self.magic);
+        }
+    }
+
+    fn transaction(&mut self, record: &Current, body: &[u8]) {
+        let data = bare_main_data(body);
+        let Some(ending) = data.and_then(|data| Ending::read(&record.header, data, self.magic)) else {
+            return;
+        };
+        let (xid, time) = (ending.xid, ending.time);
+        let event = if ending.commit { Event::Commit { xid, time } } else { Event::Abort { xid, time } };
+        self.event(event, record.start);
+        if let Some(activities) = &mut self.activities {
+            activities.end(ending, record.start, record.header.prev);
+        }
+    }
+
+    fn event(&mut self, event: Event, lsn: Lsn) {
+        if let Some((sought, from)) = &self.sought
+            && lsn >= *from
+            && (self.found.is_empty() || *sought == Sought::Transaction)
+        {
+            self.found.extend(sought.found_in(&event, lsn));
+        }
+        self.scan.note(event, lsn);
     }
 
     fn end_record(&mut self, end: Lsn) {

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize, TimelineId};
+use crate::wal::activity::{Activity, Rest, Unfinished};
 use crate::wal::page::{LongHeader, Magic};
-use crate::wal::record::Event;
+use crate::wal::record::{Event, Parameters};
 
 /// Everything that was learnt from one segment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,8 +54,26 @@ pub struct SegmentScan {
     pub timeline_changes: Vec<TimelineChange>,
     /// Checkpoints, the first [`SegmentScan::LISTED`] of them.
     pub checkpoints: Vec<Checkpoint>,
-    /// How many restore points, timeline changes and checkpoints did not fit in their lists.
+    /// Changes of settings that recovery depends on, the first [`SegmentScan::LISTED`] of them.
+    pub parameters: Vec<ParameterChange>,
+    /// How many restore points, timeline changes, checkpoints and changes of settings did not fit in their
+    /// lists.
     pub not_listed: u64,
+    /// Records by resource manager, as `pg_waldump` calls them, in the order of their numbers.
+    pub kinds: Vec<(String, u64)>,
+    /// The lowest and the highest number of the transactions that ended here, in circular order.
+    pub xids: Option<(u32, u32)>,
+    /// What the last record that tells it says is the next transaction's number: that one, and those behind it,
+    /// had not begun then.
+    pub next_xid: Option<u32>,
+    /// What transactions did, as far as it is worth telling: see [`Activity`].
+    pub activities: Vec<Activity>,
+    /// How often something did not fit among them.
+    pub activities_left_out: u64,
+    /// The rest of a record that began in the segment before.
+    pub rest: Option<Rest>,
+    /// A record that goes on in the next segment.
+    pub unfinished: Option<Unfinished>,
     /// Records that were begun before a crash and overwritten after it: legitimate, and no damage.
     pub overwritten: u64,
 }
@@ -100,7 +119,15 @@ impl SegmentScan {
             restore_points: Vec::new(),
             timeline_changes: Vec::new(),
             checkpoints: Vec::new(),
+            parameters: Vec::new(),
             not_listed: 0,
+            kinds: Vec::new(),
+            xids: None,
+            next_xid: None,
+            activities: Vec::new(),
+            activities_left_out: 0,
+            rest: None,
+            unfinished: None,
             overwritten: 0,
         }
     }
@@ -110,11 +137,11 @@ impl SegmentScan {
         match event {
             Event::Commit { xid, time } => {
                 self.commits += 1;
-                self.note_transaction(Transaction { time, xid, lsn });
+                self.note_transaction(Transaction { time, xid, lsn, commit: true });
             }
             Event::Abort { xid, time } => {
                 self.aborts += 1;
-                self.note_transaction(Transaction { time, xid, lsn });
+                self.note_transaction(Transaction { time, xid, lsn, commit: false });
             }
             Event::RestorePoint { name, time } => {
                 self.not_listed += list(&mut self.restore_points, RestorePoint { name, time, lsn });
@@ -123,7 +150,12 @@ impl SegmentScan {
                 let change = TimelineChange { timeline, previous, time, lsn };
                 self.not_listed += list(&mut self.timeline_changes, change);
             }
-            Event::Checkpoint { online, redo, timeline, previous, time } => {
+            Event::Parameters(values) => {
+                self.not_listed += list(&mut self.parameters, ParameterChange { lsn, values });
+            }
+            Event::NextXid(xid) => self.next_xid = Some(xid),
+            Event::Checkpoint { online, redo, timeline, previous, time, next_xid } => {
+                self.next_xid = Some(next_xid);
                 if timeline != previous {
                     let change = TimelineChange { timeline, previous, time, lsn };
                     self.not_listed += list(&mut self.timeline_changes, change);
@@ -135,7 +167,13 @@ impl SegmentScan {
     }
 
     fn note_transaction(&mut self, transaction: Transaction) {
-        let time = transaction.time;
+        let (time, xid) = (transaction.time, transaction.xid);
+        self.xids = Some(match self.xids {
+            Some((low, high)) => {
+                (if precedes(xid, low) { xid } else { low }, if precedes(high, xid) { xid } else { high })
+            }
+            None => (xid, xid),
+        });
         self.first_transaction.get_or_insert(transaction);
         self.last_transaction = Some(transaction);
         self.time_span = Some(match self.time_span {
@@ -143,6 +181,11 @@ impl SegmentScan {
             None => (time, time),
         });
     }
+}
+
+/// Whether one transaction's number is before another's: they go round in a circle, half of which is the past.
+pub fn precedes(xid: u32, other: u32) -> bool {
+    (1..=u32::MAX / 2).contains(&other.wrapping_sub(xid))
 }
 
 fn list<T>(values: &mut Vec<T>, value: T) -> u64 {
@@ -267,6 +310,8 @@ pub struct Transaction {
     pub xid: u32,
     /// Where its record starts.
     pub lsn: Lsn,
+    /// Whether it was a commit.
+    pub commit: bool,
 }
 
 /// A point named by `pg_create_restore_point`.
@@ -278,6 +323,15 @@ pub struct RestorePoint {
     pub time: Moment,
     /// Where its record starts.
     pub lsn: Lsn,
+}
+
+/// A change of settings that recovery depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterChange {
+    /// Where its record starts.
+    pub lsn: Lsn,
+    /// What they were from there on.
+    pub values: Parameters,
 }
 
 /// The beginning of a timeline.
