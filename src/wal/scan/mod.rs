@@ -31,6 +31,7 @@
 //! as such by the next page's header, and is no damage. Behind damage, reading goes on: at the broken
 //! record's end if the next one links to it, otherwise on the next page that belongs here.
 
+mod content;
 mod records;
 mod sought;
 mod summary;
@@ -117,7 +118,7 @@ impl SegmentScanner {
     /// As [`SegmentScanner::new`], and looks for a record that starts at or after `from`.
     pub fn seeking(name: SegmentName, size: SegmentSize, sought: Sought, from: Lsn) -> Self {
         let mut scanner = Self::new(name, size);
-        scanner.records.seek(sought, from);
+        scanner.records.content().seek(sought, from);
         scanner
     }
 
@@ -125,7 +126,7 @@ impl SegmentScanner {
     /// [`SegmentScanner::drain`] while the bytes go in, so that memory stays small.
     pub fn detailed(name: SegmentName, size: SegmentSize) -> Self {
         let mut scanner = Self::new(name, size);
-        scanner.records.keep_everything();
+        scanner.records.content().keep_everything();
         scanner
     }
 
@@ -133,7 +134,7 @@ impl SegmentScanner {
     /// included; all of them with [`SegmentScanner::detailed`] only. What was still going on at the end is in
     /// [`SegmentScan::activities`].
     pub fn drain(&mut self) -> Vec<Activity> {
-        self.records.drain()
+        self.records.content().drain()
     }
 
     /// The first record that was sought, as soon as it has been read.
@@ -144,7 +145,7 @@ impl SegmentScanner {
     /// What was found since this was asked last: every commit and abort, where [`Sought::Transaction`] was
     /// looked for. Asked behind each chunk, it keeps memory constant.
     pub fn take_found(&mut self) -> Vec<Found> {
-        self.records.take_found()
+        self.records.content().take_found()
     }
 
     /// Behind a whole segment: the first pages of the next one, in which a record that began here may end.

@@ -1,14 +1,13 @@
 //! Following the records through a segment's pages.
 
 use super::Verdict;
-use super::sought::{Found, Sought};
+use super::content::Content;
+use super::sought::Found;
 use super::summary::{Damage, DamageKind, EarlyEnd, Ends, SegmentScan};
 use crate::types::{Lsn, SegmentName, SegmentSize};
-use crate::wal::activity::{Activity, Collector, Limits, Rest, Unfinished};
-use crate::wal::block::bare_main_data;
-use crate::wal::ending::Ending;
+use crate::wal::activity::{Rest, Unfinished};
 use crate::wal::page::{Magic, PageHeader};
-use crate::wal::record::{Event, HEADER, HEADER_BEFORE_CRC, RecordHeader, kind};
+use crate::wal::record::{HEADER, HEADER_BEFORE_CRC, RecordHeader};
 
 /// Where the reader stands.
 #[derive(Debug, Clone, Copy)]
@@ -71,13 +70,9 @@ pub(super) struct Records {
     /// Behind the segment.
     end: Lsn,
     scan: SegmentScan,
-    kinds: [u64; 256],
-    /// `None` where only a record is sought.
-    activities: Option<Collector>,
+    content: Content,
     /// The rest of the record that goes on from the segment before; `None` behind it.
     rest: Option<Rest>,
-    sought: Option<(Sought, Lsn)>,
-    found: Vec<Found>,
 }
 
 impl Records {
@@ -93,35 +88,18 @@ impl Records {
             on_last_page: false,
             end: start.plus(size.bytes()),
             scan: SegmentScan::empty(start, size),
-            kinds: [0; 256],
-            activities: Some(Collector::new(Limits::SUMMARY)),
+            content: Content::default(),
             rest: None,
-            sought: None,
-            found: Vec::new(),
         }
     }
 
-    pub(super) fn seek(&mut self, sought: Sought, from: Lsn) {
-        self.sought = Some((sought, from));
-        self.activities = None;
-    }
-
-    /// Keeps what every transaction does, not only what is worth a place in a summary.
-    pub(super) fn keep_everything(&mut self) {
-        self.activities = Some(Collector::new(Limits::EVERYTHING));
-    }
-
-    /// The transactions that ended since this was last asked for.
-    pub(super) fn drain(&mut self) -> Vec<Activity> {
-        self.activities.as_mut().map(Collector::drain).unwrap_or_default()
+    /// What the records say, apart from how they are linked.
+    pub(super) fn content(&mut self) -> &mut Content {
+        &mut self.content
     }
 
     pub(super) fn found(&self) -> Option<&Found> {
-        self.found.first()
-    }
-
-    pub(super) fn take_found(&mut self) -> Vec<Found> {
-        std::mem::take(&mut self.found)
+        self.content.found()
     }
 
     /// The segment begins with a page that belongs here.
@@ -209,11 +187,7 @@ impl Records {
         self.scan.name = name;
         if read {
             self.scan.unfinished = self.unfinished();
-            let counted = self.kinds.iter().enumerate().filter(|(_, count)| **count > 0);
-            self.scan.kinds = counted.map(|(number, count)| (kind::name(number), *count)).collect();
-            if let Some(activities) = self.activities.take() {
-                (self.scan.activities, self.scan.activities_left_out) = activities.finish();
-            }
+            self.content.finish(&mut self.scan);
         }
         self.scan.ends = match (self.state, suspect) {
             _ if !read => Ends::Unknown,
@@ -429,45 +403,10 @@ impl Records {
         self.scan.records += 1;
         self.scan.last_record = Some(record.start);
         self.move_valid_end(end);
-        if let Some(count) = self.kinds.get_mut(usize::from(record.header.rmid)) {
-            *count += 1;
+        if record.header.is_switch() {
+            self.state = State::Unused { zeros: true };
         }
-        match record.header.rmid {
-            kind::TRANSACTION => self.transaction(record, body),
-            kind::XLOG if record.header.is_switch() => self.state = State::Unused { zeros: true },
-            kind::XLOG | kind::STANDBY => {
-                if let Some(event) = Event::read(&record.header, body, self.magic) {
-                    self.event(event, record.start);
-                }
-            }
-            _ => {}
-        }
-        if let Some(activities) = &mut self.activities {
-            activities.record(record.start, &record.header, body, self.magic);
-        }
-    }
-
-    fn transaction(&mut self, record: &Current, body: &[u8]) {
-        let data = bare_main_data(body);
-        let Some(ending) = data.and_then(|data| Ending::read(&record.header, data, self.magic)) else {
-            return;
-        };
-        let (xid, time) = (ending.xid, ending.time);
-        let event = if ending.commit { Event::Commit { xid, time } } else { Event::Abort { xid, time } };
-        self.event(event, record.start);
-        if let Some(activities) = &mut self.activities {
-            activities.end(ending, record.start, record.header.prev);
-        }
-    }
-
-    fn event(&mut self, event: Event, lsn: Lsn) {
-        if let Some((sought, from)) = &self.sought
-            && lsn >= *from
-            && (self.found.is_empty() || *sought == Sought::Transaction)
-        {
-            self.found.extend(sought.found_in(&event, lsn));
-        }
-        self.scan.note(event, lsn);
+        self.content.record(record.start, &record.header, body, self.magic, &mut self.scan);
     }
 
     fn end_record(&mut self, end: Lsn) {
