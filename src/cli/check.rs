@@ -1,4 +1,5 @@
-//! `pitr check`: asks every part of the way, and prints a line for each.
+//! `pitr check`: asks every part of the way, and prints a line for each; with `--max-lag`, only how far back
+//! the recovery point is.
 
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -9,7 +10,9 @@ use clap::Args;
 use super::hint::repository_hint;
 use super::settings::{Global, Settings};
 use super::{Stop, now, say};
-use crate::operation::check::{Ask, Finding, check, has_problems};
+use crate::operation::check::{
+    Ask, AskLag, Finding, RecoveryPoint, check, has_problems, is_behind, recovery_points,
+};
 use crate::postgres::ConnInfo;
 
 /// The exit code when a check found problems.
@@ -25,11 +28,26 @@ pub(super) struct CheckArgs {
     /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
     #[arg(long, value_name = "CONNINFO")]
     conninfo: Option<String>,
+    /// Checks only how much would be lost now, and exits 3 where that is more than this (as 5m or 1h30m), or not
+    /// known. For cron: one line for each repository, and nothing is written.
+    #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "segment_timeout")]
+    max_lag: Option<Duration>,
+}
+
+/// As `90s`, `5m`, `1h30m`.
+fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = text
+        .parse::<jiff::SignedDuration>()
+        .map_err(|e| format!("{e}; a duration is written as 90s or 5m"))?;
+    Duration::try_from(parsed).map_err(|_| "a duration is not negative".to_owned())
 }
 
 impl CheckArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
+        if let Some(limit) = self.max_lag {
+            return self.lag(global, &settings, limit);
+        }
         let conninfo = self.conninfo.as_deref().or(settings.conninfo.as_deref());
         let connection = ConnInfo::resolve(conninfo, &|name| std::env::var(name).ok())
             .context("cannot tell where the server is")?;
@@ -61,6 +79,49 @@ impl CheckArgs {
         }
         if has_problems(&findings) { Err(Stop::Code(EXIT_PROBLEMS)) } else { Ok(()) }
     }
+
+    fn lag(&self, global: &Global, settings: &Settings, limit: Duration) -> Result<(), Stop> {
+        let conninfo = self.conninfo.as_deref().or(settings.conninfo.as_deref());
+        let connection = ConnInfo::resolve(conninfo, &|name| std::env::var(name).ok());
+        let points = recovery_points(&AskLag {
+            storages: settings.storages_within(settings.get_retry)?,
+            memory: &settings.memory(),
+            cluster: &settings.cluster,
+            connection: connection.as_ref().map_err(ToString::to_string),
+            limit,
+            now: now(),
+            advice: &repository_hint,
+        });
+        if global.json {
+            let document = serde_json::json!({
+                "ok": !is_behind(&points), "max_lag_seconds": limit.as_secs_f64(), "recovery_points": points,
+            });
+            say(&document.to_string());
+        } else {
+            for point in points.iter().filter(|point| !global.quiet || !point.ok) {
+                say(&lag_line(point, limit, points.len() > 1));
+            }
+        }
+        if is_behind(&points) { Err(Stop::Code(EXIT_PROBLEMS)) } else { Ok(()) }
+    }
+}
+
+fn lag_line(point: &RecoveryPoint, limit: Duration, several: bool) -> String {
+    let mark = if point.ok { "ok     " } else { "PROBLEM" };
+    let place = if several { format!(" ({})", point.repository) } else { String::new() };
+    let seconds = |seconds: f64| {
+        let whole = jiff::SignedDuration::try_from_secs_f64(seconds.round()).unwrap_or_default();
+        format!("{whole:#}")
+    };
+    let lag = match point.lag_seconds {
+        Some(lag) => format!("{} behind, at most {} may be: ", seconds(lag), seconds(limit.as_secs_f64())),
+        None => String::new(),
+    };
+    let mut text = format!("{mark}  recovery point{place}: {lag}{}", point.seen);
+    if let Some(advice) = &point.advice {
+        text.push_str(&format!("\n         hint: {advice}"));
+    }
+    text
 }
 
 /// The configuration was understood, or nothing would be checked; who else can read it?

@@ -11,7 +11,7 @@ use crate::types::{Lsn, Moment};
 
 impl BackupFacts {
     /// Whether everything of it lies on the way: only then can recovery go from it to the timeline.
-    pub(super) fn is_on(&self, lineage: &Lineage) -> bool {
+    pub fn is_on(&self, lineage: &Lineage) -> bool {
         lineage.holds(self.timeline, self.start) && lineage.holds_before(self.stop_timeline, self.stop)
     }
 }

@@ -4,9 +4,11 @@
 //! keep the others from being looked at. What is somebody else's is not written to.
 
 mod archive;
+mod recovery_point;
 mod segment;
 mod server;
 mod store;
+mod unarchived;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use archive::check_archive;
+pub use recovery_point::{AskLag, Basis, RecoveryPoint, is_behind, recovery_points};
 pub use segment::check_segment;
 pub use server::{check_server, clock_difference};
 pub use store::{StoreChecks, check_store};

@@ -1,6 +1,7 @@
 //! Promise 7: for each line of `pitr check` there is a broken situation that turns it into a problem and exit 3.
 
 mod archive;
+mod recovery_point;
 mod server;
 mod store;
 
