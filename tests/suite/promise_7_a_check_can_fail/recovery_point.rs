@@ -101,7 +101,7 @@ fn after_a_promotion_the_recovery_point_is_that_of_the_new_timeline() {
     pitr.ok(["backup"]);
     server.sql("INSERT INTO t VALUES (1)");
     server.archive_now();
-    let major = server.major();
+    let major = server.installation().major;
     drop(server);
     let copy = dir.join("copy");
     pitr.ok(["restore", &format!("--to={}", copy.display()), "--takeover"]);
