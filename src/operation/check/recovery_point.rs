@@ -86,11 +86,7 @@ struct AtHand {
 
 /// Judges each repository.
 pub fn recovery_points(ask: &AskLag<'_>) -> Vec<RecoveryPoint> {
-    let mut server = match ask.connection.clone().and_then(|info| connect(info).map_err(|e| in_one_line(&e)))
-    {
-        Ok(server) => Ok(server),
-        Err(why) => Err(why),
-    };
+    let mut server = ask.connection.clone().and_then(|info| connect(info).map_err(|e| in_one_line(&e)));
     ask.storages
         .iter()
         .map(|storage| {

@@ -100,7 +100,6 @@ pub(super) fn first_commit(
                 WalEvent::EndOfTimeline { next, at } => break SegmentName::holding(next, at, size),
             }
         };
-        drop(stream);
         // The new timeline's first segment repeats what the old one had up to the switch.
         (at, number) = (next, next.number(size).unwrap_or(number));
         reader.head.clear();
