@@ -85,13 +85,14 @@ impl RecordHeader {
         self.rmid == kind::XLOG && self.info & 0xF0 == 0x40
     }
 
-    /// How much of the body is looked at: so much of it is kept where the record is split. Only the lists of
-    /// a giant transaction are longer; they are then not known.
+    /// How much of the body is looked at: so much of it is kept where the record is split, and no more is looked
+    /// at where it is not. Only the lists of a giant transaction are longer; they are then not known.
     pub(super) fn kept(&self) -> usize {
         match (self.rmid, self.info & 0x70) {
             (kind::TRANSACTION, _) => 1 << 20,
-            // Behind a page's image nothing is looked at.
-            (kind::HEAP, 0x10 | 0x20 | 0x30 | 0x40 | 0x70) => 512,
+            // What kind of deletion it is stands behind the page's image.
+            (kind::HEAP, 0x10) => 40 << 10,
+            (kind::HEAP, 0x20 | 0x30 | 0x40 | 0x70) => 512,
             (kind::XLOG | kind::SMGR | kind::DATABASE | kind::STANDBY, _) => 512,
             _ => 64,
         }

@@ -406,6 +406,7 @@ impl Records {
         if record.header.is_switch() {
             self.state = State::Unused { zeros: true };
         }
+        let body = body.get(..record.header.kept()).unwrap_or(body);
         self.content.record(record.start, &record.header, body, self.magic, &mut self.scan);
     }
 
