@@ -23,6 +23,7 @@ mod repo;
 mod restore;
 mod settings;
 mod take_backup;
+mod verify;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -57,6 +58,8 @@ enum Verb {
     Info,
     /// Looks at the configuration, the store and the server, and says what to do.
     Check(check::CheckArgs),
+    /// Verifies what is stored: every object and every backup, and what a problem costs.
+    Verify(verify::VerifyArgs),
     /// Looks at what is stored.
     Repo(repo::RepoArgs),
     /// Binds the cluster to another system: after pg_upgrade or a new initdb.
@@ -110,6 +113,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Verb::Restore(args) => args.run(&cli.global),
         Verb::Info => info::run(&cli.global),
         Verb::Check(args) => args.run(&cli.global),
+        Verb::Verify(args) => args.run(&cli.global),
         Verb::Repo(args) => args.run(&cli.global),
         Verb::AcceptSystem(args) => args.run(&cli.global),
         Verb::Demo(args) => args.run(&cli.global),

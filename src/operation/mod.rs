@@ -8,3 +8,4 @@ pub mod check;
 mod data_directory;
 pub mod restore;
 pub mod seal;
+pub mod verify;

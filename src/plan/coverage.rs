@@ -105,6 +105,11 @@ impl Archive {
 }
 
 impl Lineage {
+    /// The way that a history tells.
+    pub fn new(history: TimelineHistory, size: SegmentSize) -> Self {
+        Self { history, size }
+    }
+
     /// The timeline that the way leads to.
     pub fn timeline(&self) -> TimelineId {
         self.history.timeline

@@ -11,6 +11,7 @@ mod descriptor;
 mod error;
 mod host_memory;
 pub mod layout;
+pub mod object_name;
 pub mod rollup;
 pub mod wal_archive;
 

@@ -16,6 +16,7 @@ pub mod faulty;
 mod fs;
 mod name;
 mod open;
+mod paced;
 mod retry;
 mod s3;
 
@@ -26,6 +27,7 @@ use bytes::Bytes;
 pub use error::{StorageError, StorageErrorKind};
 pub use fs::FsStorage;
 pub use open::{Options, UrlError, open};
+pub use paced::PacedStorage;
 pub use retry::RetryStorage;
 pub use s3::{S3Options, S3Storage};
 

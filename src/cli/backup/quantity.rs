@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// kB/s, as the server takes it.
-pub(super) fn rate(text: &str) -> Result<u32, String> {
+pub(crate) fn rate(text: &str) -> Result<u32, String> {
     let expected = "expected a rate from 32k to 1G, as 20M, 512k or 20MB/s";
     let text = text.strip_suffix("/s").unwrap_or(text);
     let text = text.strip_suffix('B').unwrap_or(text);

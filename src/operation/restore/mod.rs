@@ -9,4 +9,5 @@ mod write;
 pub use destination::{Destination, Ownership};
 pub use prepare::{PlaceProblems, Prepared, Served, prepare, prepare_from_any};
 pub use survey::{ArchivedWal, Survey};
+pub(in crate::operation) use write::compare_with_manifest;
 pub use write::{Monitor, RestoreError, Written, restore};

@@ -113,6 +113,11 @@ impl EpochLayout {
         Self { base: format!("{cluster}/{epoch}") }
     }
 
+    /// The folder of everything of the epoch.
+    pub fn all(&self) -> String {
+        format!("{}/", self.base)
+    }
+
     /// The folder of all WAL.
     pub fn wal(&self) -> String {
         format!("{}/wal/", self.base)

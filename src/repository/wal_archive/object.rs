@@ -321,6 +321,11 @@ impl<'s> StoredWal<'s> {
         &self.name
     }
 
+    /// The stored bytes that the object must have: its summary and the frames that it names.
+    pub fn stored_size(&self) -> u64 {
+        self.frames_at + self.summary.stored_frames()
+    }
+
     /// The object's full URL.
     pub fn url(&self) -> String {
         format!("{}/{}", self.storage.url(), self.name)

@@ -4,6 +4,7 @@ mod archive;
 mod recovery_point;
 mod server;
 mod store;
+mod verify;
 
 use crate::support::{Outcome, Pitr};
 

@@ -18,6 +18,8 @@ mod workers;
 
 use std::path::Path;
 
+pub(in crate::operation) use proof::compare as compare_with_manifest;
+
 use super::destination::{Destination, Ownership};
 use crate::durable::{self, Owner};
 use crate::pgdata::backup_manifest::ManifestError;

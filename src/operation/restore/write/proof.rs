@@ -11,14 +11,14 @@ use crate::repository::backup_set::format::{Entry, EntryKind, IndexLine};
 use crate::repository::backup_set::{Index, IndexLines, Proved};
 
 /// What was found on the way.
-pub(super) struct Proof {
-    pub(super) files: u64,
+pub(in crate::operation) struct Proof {
+    pub(in crate::operation) files: u64,
     /// Whose the files were on the server: all of a data directory are one account's.
-    pub(super) recorded_owner: Option<Owner>,
+    pub(in crate::operation) recorded_owner: Option<Owner>,
 }
 
 /// Compares; from then on a file that is what the index says is what the manifest says.
-pub(super) fn compare(index: &Index, manifest: &Proved) -> Result<Proof, RestoreError> {
+pub(in crate::operation) fn compare(index: &Index, manifest: &Proved) -> Result<Proof, RestoreError> {
     let mut files = Files { lines: index.lines()?, archive: String::new(), owner: None };
     let mut reader = ManifestReader::new();
     let mut raw = manifest.reader()?;

@@ -1,10 +1,8 @@
 //! Walks the index and cuts it into work: frames, with the pieces of files that lie in them.
 //!
-//! The index names a frame before the entries that end in it, and an entry may reach over many frames. So
-//! it is read twice at once: one cursor walks frames, the other entries, both in the order of the stream.
+//! The index is read twice at once: one cursor walks frames, the other entries, both in the order of the stream.
 //! Nothing is kept but the file that reaches into the next frame.
 
-use std::iter::Peekable;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
@@ -13,7 +11,7 @@ use super::{CONTROL, RestoreError};
 use crate::durable::{self, Owner};
 use crate::operation::restore::destination::Destination;
 use crate::repository::backup_set::format::{Backup, Entry, EntryKind, Frame, IndexLine};
-use crate::repository::backup_set::{Index, IndexLines};
+use crate::repository::backup_set::{Entries, Index};
 use crate::repository::{Cluster, RepositoryError};
 
 /// What is restored, and to where.
@@ -58,7 +56,7 @@ impl Piece {
 pub(super) struct Schedule<'a> {
     plan: &'a Plan<'a>,
     object: &'a str,
-    entries: Peekable<IndexLines<'a>>,
+    entries: Entries<'a>,
     archive: String,
     root: PathBuf,
     /// Where the next frame begins in the raw stream.
@@ -80,7 +78,7 @@ impl<'a> Schedule<'a> {
         let mut schedule = Self {
             plan,
             object: index.object(),
-            entries: index.lines()?.peekable(),
+            entries: Entries::of(index)?,
             archive: String::new(),
             root: PathBuf::new(),
             at: 0,
@@ -126,21 +124,14 @@ impl<'a> Schedule<'a> {
             durable::create_dir(&path, 0o700, self.plan.owner)?;
         }
         self.at = 0;
-        // The other cursor stands before the same line, or before what is left of the index.
-        if let Some(Ok(IndexLine::Archive { name: next })) = self.entries.peek()
-            && *next == name
-        {
-            self.entries.next();
-        } else {
-            return Err(self.damaged(format!("the entries of {name} are not where its frames are")));
-        }
+        self.entries.begin_archive(&name)?;
         self.archive = name;
         Ok(())
     }
 
     /// Everything that is left has no bytes, or its bytes are missing.
     fn end_archive(&mut self) -> Result<(), RestoreError> {
-        while let Some(entry) = self.next_entry(u64::MAX)? {
+        while let Some(entry) = self.entries.next_before(u64::MAX)? {
             if entry.kind == EntryKind::File && entry.size > 0 {
                 return Err(self.damaged(format!("the bytes of {} are in no frame", entry.path)));
             }
@@ -154,22 +145,6 @@ impl<'a> Schedule<'a> {
         }
     }
 
-    /// The archive's next entry, if it begins before `end`.
-    fn next_entry(&mut self, end: u64) -> Result<Option<Entry>, RestoreError> {
-        loop {
-            let line = self.entries.next_if(|line| match line {
-                Ok(IndexLine::Archive { .. }) => false,
-                Ok(IndexLine::Entry(entry)) => entry.at < end,
-                Ok(IndexLine::Frame(_)) | Err(_) => true,
-            });
-            match line.transpose()? {
-                None => return Ok(None),
-                Some(IndexLine::Entry(entry)) => return Ok(Some(entry)),
-                Some(_) => {}
-            }
-        }
-    }
-
     fn frame(&mut self, frame: Frame) -> Result<Work, RestoreError> {
         let (start, end) = (self.at, self.at + u64::from(frame.raw));
         self.at = end;
@@ -178,7 +153,7 @@ impl<'a> Schedule<'a> {
             self.piece(output, begun, start, end, &mut pieces)?;
         }
         while self.open.is_none()
-            && let Some(entry) = self.next_entry(end)?
+            && let Some(entry) = self.entries.next_before(end)?
         {
             if entry.kind != EntryKind::File || entry.size == 0 {
                 self.make(&entry)?;

@@ -1,0 +1,100 @@
+//! A summary against what it is about: the objects win.
+
+use serde_json::{Map, Value};
+
+use crate::repository::wal_archive::{WalContent, WalSummary};
+use crate::types::{Lsn, SegmentName, SegmentSize};
+
+/// What every version has written where there was something to say: that one of these is missing is a lie. A
+/// field that came later is compared where the summary has it.
+const FROM_THE_BEGINNING: [&str; 11] = [
+    "system_identifier",
+    "timeline",
+    "first_record",
+    "last_record",
+    "end_of_valid",
+    "cut_off_at",
+    "records",
+    "commits",
+    "aborts",
+    "times",
+    "until",
+];
+
+/// In words, which may change from version to version: that there is one is compared, not how it is said.
+const IN_WORDS: [&str; 2] = ["damage", "not_checked"];
+
+/// What a summary says differently from the scan of the segment; `None` where the two agree.
+pub(super) fn lies(summary: &WalSummary, truth: &WalContent) -> Option<String> {
+    let Some(said) = &summary.wal else { return Some("it says nothing about records".to_owned()) };
+    if said.not_checked.is_some() && truth.not_checked.is_none() {
+        // Archived by a version that did not know this server: nothing was claimed.
+        return None;
+    }
+    let (said, truth) = (fields(said)?, fields(truth)?);
+    let mut lies = Vec::new();
+    for name in said.keys().chain(truth.keys().filter(|name| !said.contains_key(*name))) {
+        let (claimed, is) = (said.get(name), truth.get(name));
+        let lie = match (claimed, is) {
+            _ if IN_WORDS.contains(&name.as_str()) => claimed.is_some() != is.is_some(),
+            (None, Some(_)) => FROM_THE_BEGINNING.contains(&name.as_str()) || name == "restore_points",
+            _ => claimed != is,
+        };
+        if lie {
+            lies.push(format!("{name} is {}, not {}", short(is), short(claimed)));
+        }
+    }
+    (!lies.is_empty()).then(|| lies.join(", "))
+}
+
+/// What can be seen to be untrue without reading the segment.
+pub(super) fn implausible(
+    content: &WalContent,
+    segment: SegmentName,
+    start: Lsn,
+    size: SegmentSize,
+) -> Option<String> {
+    let end = start.plus(size.bytes());
+    let inside = |lsn: &Lsn| (start..=end).contains(lsn);
+    let records = [
+        ("first_record", content.first_record),
+        ("last_record", content.last_record),
+        ("end_of_valid", Some(content.end_of_valid)),
+        ("cut_off_at", content.cut_off_at),
+    ];
+    for (name, lsn) in records {
+        if let Some(lsn) = lsn.filter(|lsn| !inside(lsn)) {
+            return Some(format!("{name} is {lsn}, outside of {start} to {end}"));
+        }
+    }
+    match content.timeline {
+        Some(timeline) if timeline > segment.timeline => {
+            Some(format!("it begins on timeline {timeline}, behind the one in its name"))
+        }
+        _ => None,
+    }
+}
+
+fn fields(content: &WalContent) -> Option<Map<String, Value>> {
+    match serde_json::to_value(content) {
+        Ok(Value::Object(fields)) => Some(fields),
+        _ => None,
+    }
+}
+
+/// Lists may be long.
+fn short(value: Option<&Value>) -> String {
+    const LONGEST: usize = 120;
+    let text = value.map_or_else(
+        || "absent".to_owned(),
+        |value| match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        },
+    );
+    if text.chars().count() <= LONGEST {
+        text
+    } else {
+        text.chars().take(LONGEST).chain("…".chars()).collect()
+    }
+}
