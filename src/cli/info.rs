@@ -59,11 +59,7 @@ fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     for unusable in &survey.unusable {
         complain(&format!("warning: {unusable}"));
     }
-    let windows: Vec<Value> = survey
-        .windows(cluster)?
-        .iter()
-        .map(|w| json!({ "timeline": w.timeline, "from": w.from, "to": w.to }))
-        .collect();
+    let windows: Vec<Value> = survey.windows(cluster)?.iter().map(super::restore::window).collect();
     let mut wal = Vec::new();
     for (timeline, held) in &survey.archive.timelines {
         let (Some(first), Some(last)) = (held.segments.first(), held.segments.last()) else { continue };

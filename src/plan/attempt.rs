@@ -6,6 +6,7 @@ use super::restore_plan::BackupFacts;
 use super::run::Run;
 use super::target::{Stop, Target};
 use crate::types::Lsn;
+use crate::wal::Found;
 
 /// A target that recovery will reach.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub(super) struct Reached {
     pub(super) recover: Target,
     pub(super) recover_exclusive: bool,
     pub(super) notes: Vec<String>,
+    /// Commits and aborts around the target that are not in the order of their times.
+    pub(super) mixed: Vec<Found>,
 }
 
 /// Why a target cannot be reached.
@@ -31,6 +34,8 @@ pub(super) struct Refusal {
     pub(super) hidden: Option<(Lineage, Lsn)>,
     /// The way to the timeline is not known.
     pub(super) unknown_timeline: bool,
+    /// The target is there more than once: what else is found does not make it plain.
+    pub(super) must_be_chosen: bool,
 }
 
 impl Refusal {

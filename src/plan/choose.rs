@@ -19,8 +19,9 @@ pub(super) fn one(attempts: Vec<Attempt>, wanted: &Wanted) -> Result<Reached, Re
     if reached.is_empty() {
         return Err(together(refused, wanted));
     }
-    // A timeline whose origin is not known might hold the target too: only an operator can rule it out.
-    if let Some((_, unknown)) = refused.iter().find(|(_, refusal)| refusal.unknown_timeline) {
+    // A timeline whose origin is not known might hold the target too, and one that holds it twice does: only
+    // an operator can rule it out.
+    if let Some((_, unknown)) = refused.iter().find(|(_, r)| r.unknown_timeline || r.must_be_chosen) {
         let mut unknown = unknown.clone();
         unknown.hints.push("say which timeline is meant with --target-timeline".to_owned());
         return Err(unknown);

@@ -1,7 +1,7 @@
 //! What the plan asks about segments while it searches.
 
 use crate::repository::wal_archive::WalContent;
-use crate::types::{Lsn, Moment, SegmentName};
+use crate::types::{Lsn, Moment, SegmentName, SegmentSize};
 use crate::wal::{Found, Sought};
 
 /// What is known of one segment without decoding it.
@@ -11,14 +11,20 @@ pub struct SegmentFacts {
     pub content: Option<WalContent>,
     /// When the server last wrote the file.
     pub modified: Option<Moment>,
+    /// Bytes of the object, as far as that is known.
+    pub stored: Option<u64>,
     /// Why no copy of it can be read.
     pub unreadable: Option<String>,
 }
 
 impl SegmentFacts {
-    /// The latest moment of which the segment tells: by its records, else by its file's time.
+    /// The latest moment of which the segment tells, by its records and its file's time. A damaged one tells
+    /// of none: what its summary knows may lie behind the damage.
     pub fn until(&self) -> Option<Moment> {
         let content = self.content.as_ref();
+        if content.is_some_and(|c| c.damage.is_some()) {
+            return None;
+        }
         let recorded = content.and_then(|c| c.until.max(c.times.map(|(_, latest)| latest)));
         recorded.max(self.modified)
     }
@@ -37,6 +43,48 @@ impl SegmentFacts {
     }
 }
 
+impl SegmentFacts {
+    /// Whether a record that starts in this segment, which begins at `start` and is `size` long, may end in
+    /// the next one, of which `next` is known.
+    pub(super) fn may_go_on(&self, start: Lsn, size: SegmentSize, next: &Self) -> bool {
+        let behind = start.plus(size.bytes());
+        let leaves = self.content.as_ref().is_none_or(|c| {
+            c.damage.is_none()
+                && c.cut_off_at.is_none()
+                && (c.not_checked.is_some() || c.end_of_valid < behind)
+        });
+        // A record right behind the long page header leaves no room for the rest of another.
+        let takes = next.content.as_ref().is_none_or(|c| {
+            c.first_record != Some(behind.plus(LONG_HEADER))
+                && (c.not_checked.is_some() || c.end_of_valid > behind)
+        });
+        leaves && takes
+    }
+
+    /// The earliest and the latest commit or abort; `None` where there is none, or where nothing is known.
+    pub(super) fn times(&self) -> Option<(Moment, Moment)> {
+        self.content.as_ref()?.times
+    }
+
+    /// Whether there may be a commit or an abort in it.
+    pub(super) fn may_have_transactions(&self) -> bool {
+        let content = self.content.as_ref();
+        content.is_none_or(|c| c.commits + c.aborts > 0 || c.not_checked.is_some())
+    }
+}
+
+/// Length of the page header at a segment's start.
+const LONG_HEADER: u64 = 40;
+
+/// Where a record that is sought may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// It starts and ends in a segment.
+    In(SegmentName),
+    /// It starts in the first and ends in the second one, the segment behind it.
+    Across(SegmentName, SegmentName),
+}
+
 /// Answers about segments that are there. Reading is somebody else's business, and so is its failure.
 pub trait WalReader {
     /// Why it could not be read: never the same as "not there".
@@ -48,19 +96,16 @@ pub trait WalReader {
     /// What is known of a segment.
     fn facts(&mut self, segment: SegmentName) -> Result<SegmentFacts, Self::Error>;
 
-    /// The first record of its kind that starts in a segment, at or after `from`.
-    fn seek(
+    /// The first record of its kind, at or after `from`, out of several places in the order of the WAL. A
+    /// place across two segments is that of the one record which crosses their border.
+    fn seek(&mut self, places: &[Place], sought: &Sought, from: Lsn) -> Result<Option<Found>, Self::Error>;
+
+    /// Goes through the commits and aborts that start and end in a segment, in order. Where a copy of it
+    /// turns out to be damaged, the next one begins with the first state again: so `step` has no other effect.
+    fn fold<S: Clone>(
         &mut self,
         segment: SegmentName,
-        sought: &Sought,
-        from: Lsn,
-    ) -> Result<Option<Found>, Self::Error>;
-
-    /// The same for the one record that starts in `first` and ends in `second`, the segment behind it.
-    fn seek_split(
-        &mut self,
-        first: SegmentName,
-        second: SegmentName,
-        sought: &Sought,
-    ) -> Result<Option<Found>, Self::Error>;
+        state: S,
+        step: impl FnMut(&mut S, Found),
+    ) -> Result<S, Self::Error>;
 }

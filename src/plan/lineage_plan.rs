@@ -105,6 +105,7 @@ impl Road<'_> {
             recover: wanted.0,
             recover_exclusive: wanted.1,
             notes: Vec::new(),
+            mixed: Vec::new(),
         }
     }
 
@@ -115,7 +116,7 @@ impl Road<'_> {
         if !on {
             run = run.through(Lsn(backup.stop.0.saturating_sub(1)), self.archive);
         }
-        let (run, _) = run.replay(self.archive, wal, |_, _, _| Ok(None))?;
+        let run = run.to_its_end(self.archive, wal)?;
         if run.end < backup.stop {
             return Ok(Err(self.lacks_wal(backup, &run)));
         }
@@ -131,12 +132,12 @@ impl Road<'_> {
 
     fn latest<W: WalReader>(&self, wal: &mut W) -> Result<Attempt, W::Error> {
         let Some(backup) = self.newest(|_| true) else { return Ok(Err(Refusal::default())) };
-        let (run, _) = self.listed(backup.start).replay(self.archive, wal, |_, _, _| Ok(None))?;
+        let run = self.listed(backup.start).to_its_end(self.archive, wal)?;
         if run.end < backup.stop {
             return Ok(Err(self.lacks_wal(backup, &run)));
         }
         if let Some(barrier) = &run.barrier {
-            let last = run.last_record(wal, self.archive)?;
+            let last = run.last_record(wal)?;
             let mut refusal = Refusal::new(format!(
                 "{}: there is more WAL behind, and recovery from backup {} would end at {}",
                 in_the_way(barrier),
@@ -150,8 +151,8 @@ impl Road<'_> {
             }
             return Ok(Err(refusal));
         }
-        let last = run.last_record(wal, self.archive)?;
-        let until = run.until(wal, self.archive)?;
+        let last = run.last_record(wal)?;
+        let until = run.until(wal)?;
         let kind = StopKind::EndOfWal { last_record: last.record, until };
         let stop = Stop { at: last.end.max(backup.stop), kind };
         Ok(Ok(self.reached(backup, run, stop, (Target::Latest, false))))
@@ -170,32 +171,35 @@ impl Road<'_> {
             let stop = Stop { at: lsn, kind: StopKind::Position };
             return Ok(Ok(self.reached(backup, run, stop, (wanted.target.clone(), wanted.exclusive))));
         }
-        let last = run.last_record(wal, self.archive)?;
+        let last = run.last_record(wal)?;
         if run.barrier.is_none() && lsn <= last.end {
-            return Ok(Ok(self.all_of_it(backup, run, wanted, wal)?));
+            return Ok(Ok(self.all_of_it(backup, run, None, wanted, wal)?));
         }
         Ok(Err(self.not_reached(backup, &run, wanted, wal)?))
     }
 
     /// The target lies behind the last record that could stop recovery, and before the end of what the
-    /// archive tells: everything there is is what was asked for. The server needs a record to stop at.
+    /// archive tells: everything there is is what was asked for. The server needs a record to stop at: the
+    /// last commit, where that is what matters, or the last one at all.
     pub(super) fn all_of_it<W: WalReader>(
         &self,
         backup: &BackupFacts,
         run: Run,
+        commit: Option<Lsn>,
         wanted: &Wanted,
         wal: &mut W,
     ) -> Result<Reached, W::Error> {
-        let last = run.last_record(wal, self.archive)?;
-        let until = run.until(wal, self.archive)?;
-        let record = last.record.filter(|r| *r >= backup.stop);
+        let last = run.last_record(wal)?;
+        let until = run.until(wal)?;
+        let record = commit.or(last.record).filter(|r| *r >= backup.stop);
         let recover = record.map_or(Target::Immediate, Target::Lsn);
         let kind = StopKind::EndOfWal { last_record: record, until };
         let stop = Stop { at: last.end.max(backup.stop), kind };
         let mut reached = self.reached(backup, run, stop, (recover, false));
         reached.notes.push(format!(
-            "no record behind the target {} is in the archive that could stop recovery: the server is told to stop behind the last one{}",
+            "no record behind the target {} is in the archive that could stop recovery: the server is told to stop behind the last {}{}",
             wanted.target,
+            if commit.is_some() { "commit" } else { "record" },
             record.map_or_else(String::new, |r| format!(", at {r}"))
         ));
         Ok(reached)
@@ -203,7 +207,7 @@ impl Road<'_> {
 
     /// Why the content of a run's last segment is not known.
     pub(super) fn unread<W: WalReader>(&self, run: &Run, wal: &mut W) -> Result<Option<String>, W::Error> {
-        let Some(last) = run.segments.last().filter(|s| self.archive.has(**s)) else { return Ok(None) };
+        let Some(last) = run.segments.last() else { return Ok(None) };
         Ok(match wal.facts(*last)?.content {
             Some(content) => {
                 content.not_checked.map(|why| format!("segment {last} was not looked into: {why}"))
@@ -246,8 +250,8 @@ impl Road<'_> {
         wanted: &Wanted,
         wal: &mut W,
     ) -> Result<Refusal, W::Error> {
-        let last = run.last_record(wal, self.archive)?;
-        let until: Option<Moment> = run.until(wal, self.archive)?;
+        let last = run.last_record(wal)?;
+        let until: Option<Moment> = run.until(wal)?;
         let tells = until.map_or_else(String::new, |u| format!(", which tells of nothing after {u}"));
         let unread = self.unread(run, wal)?.map(|why| format!(" ({why})")).unwrap_or_default();
         let end = last

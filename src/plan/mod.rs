@@ -11,6 +11,7 @@ mod choose;
 mod coverage;
 mod evidence;
 mod lineage_plan;
+mod order;
 mod restore_plan;
 mod run;
 mod search;
@@ -21,8 +22,8 @@ mod tests;
 mod window;
 
 pub use coverage::{Archive, Lineage, Timeline};
-pub use evidence::{SegmentFacts, WalReader};
+pub use evidence::{Place, SegmentFacts, WalReader};
 pub use restore_plan::{BackupFacts, RestorePlan, WalRange, plan};
-pub use run::{Barrier, Run};
+pub use run::{Barrier, Run, Visited};
 pub use target::{Stop, StopKind, Target, TimelineChoice, Wanted};
 pub use window::{Window, gaps, windows};

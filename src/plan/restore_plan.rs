@@ -5,9 +5,11 @@ use super::choose;
 use super::coverage::Archive;
 use super::evidence::WalReader;
 use super::lineage_plan::on_lineage;
+use super::stop::told;
 use super::target::{Stop, Target, TimelineChoice, Wanted};
-use super::window::windows;
+use super::window::{Stretch, Window, stretches};
 use crate::types::{BackupId, Lsn, Moment, SegmentName, TimelineId};
+use crate::wal::Found;
 
 /// What the plan needs to know of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,6 +68,10 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What can be done instead.
     pub hints: Vec<String>,
+    /// Commits and aborts around a target time whose places are not in the order of their times.
+    pub out_of_order: Vec<Found>,
+    /// Where there are problems: what can be restored.
+    pub windows: Vec<Window>,
 }
 
 /// Makes the plan.
@@ -113,11 +119,15 @@ pub fn plan<W: WalReader>(
         Ok(reached) => good(archive, wanted, reached, notes),
         Err(refusal) => {
             let mut hints = refusal.hints;
-            for window in windows(archive, &usable, wal)? {
-                hints.push(format!(
-                    "can be restored: {} to {} on timeline {}",
-                    window.from, window.to, window.timeline
-                ));
+            let stretches = stretches(archive, &usable, wal)?;
+            hints.extend(stretches.iter().map(|Stretch { window, .. }| {
+                format!(
+                    "can be restored: {} to {} on timeline {} ({} to {})",
+                    window.from, window.to, window.timeline, window.from_lsn, window.to_lsn
+                )
+            }));
+            if let Target::Time(moment) = wanted.target {
+                hints.extend(nearest(archive, &stretches, moment, wal)?);
             }
             RestorePlan {
                 wanted: wanted.clone(),
@@ -130,9 +140,46 @@ pub fn plan<W: WalReader>(
                 problems: refusal.problems,
                 notes,
                 hints,
+                out_of_order: Vec::new(),
+                windows: stretches.into_iter().map(|s| s.window).collect(),
             }
         }
     })
+}
+
+/// The commits on either side of a moment that lies in no window, as targets.
+fn nearest<W: WalReader>(
+    archive: &Archive,
+    stretches: &[Stretch],
+    moment: Moment,
+    wal: &mut W,
+) -> Result<Vec<String>, W::Error> {
+    if stretches.iter().any(|s| s.window.from <= moment && moment <= s.window.to) {
+        return Ok(Vec::new());
+    }
+    let mut nearest = Vec::new();
+    let before = stretches.iter().filter(|s| s.window.to < moment).max_by_key(|s| s.window.to);
+    if let Some(stretch) = before {
+        let last = stretch.last(archive, wal)?;
+        nearest.extend(last.map(|found| ("before", stretch.window.timeline, found)));
+    }
+    let behind = stretches.iter().filter(|s| s.window.from > moment).min_by_key(|s| s.window.from);
+    if let Some(stretch) = behind {
+        let first = stretch.first(archive, wal)?;
+        nearest.extend(first.map(|found| ("after", stretch.window.timeline, found)));
+    }
+    let line = |(side, timeline, found): (&str, TimelineId, Found)| {
+        let timeline = match archive.timelines.len() {
+            0 | 1 => String::new(),
+            _ => format!(" --target-timeline {timeline}"),
+        };
+        format!(
+            "the nearest {side} it that can be restored: --target-lsn {}{timeline} is {}",
+            found.lsn,
+            told(&found)
+        )
+    };
+    Ok(nearest.into_iter().map(line).collect())
 }
 
 fn no_backup(backups: &[BackupFacts], wanted: &Wanted) -> Refusal {
@@ -195,5 +242,7 @@ fn good(archive: &Archive, wanted: &Wanted, reached: Reached, mut notes: Vec<Str
         problems: Vec::new(),
         notes,
         hints: Vec::new(),
+        out_of_order: reached.mixed,
+        windows: Vec::new(),
     }
 }

@@ -2,6 +2,7 @@
 
 use super::coverage::{Archive, Lineage};
 use super::evidence::{SegmentFacts, WalReader};
+use crate::repository::layout::LogFacts;
 use crate::types::{Lsn, Moment, SegmentName};
 use crate::wal::Found;
 
@@ -72,62 +73,74 @@ impl Run {
         self
     }
 
+    /// As far as recovery gets along it, whatever is in it.
+    pub fn to_its_end<W: WalReader>(self, archive: &Archive, wal: &mut W) -> Result<Self, W::Error> {
+        Ok(self.replay(archive, wal, |_, _| true, |_, _| Ok(None))?.0)
+    }
+
     /// Goes along the segments as recovery would. The run ends where a segment is broken or cut off, or
-    /// behind the segment in which `visit` finds what it looks for.
+    /// behind the segment in which `visit` finds what it looks for. A LOG that is known to be whole is passed
+    /// over where `may_pass` says so of what its roll-up's name tells, and of its last segment on the way.
     pub fn replay<W: WalReader, F>(
         mut self,
         archive: &Archive,
         wal: &mut W,
+        may_pass: impl Fn(&LogFacts, SegmentName) -> bool,
         mut visit: F,
     ) -> Result<(Self, Option<Hit>), W::Error>
     where
-        F: FnMut(&mut W, SegmentName, &SegmentFacts) -> Result<Option<Hit>, W::Error>,
+        F: FnMut(&mut W, Visited<'_>) -> Result<Option<Hit>, W::Error>,
     {
-        /// Asked for together, so that a distant store answers many requests at once.
-        const TOGETHER: usize = 256;
-        let whole: Vec<_> = self.segments.iter().copied().filter(|s| archive.has(*s)).collect();
-        let last = whole.len().saturating_sub(1);
-        for (at, segment) in whole.iter().copied().enumerate() {
-            if at % TOGETHER == 0 {
-                wal.expect(whole.get(at..(at + TOGETHER).min(whole.len())).unwrap_or_default())?;
+        let all = self.segments.clone();
+        let last = all.len().saturating_sub(1);
+        let (mut at, mut expected) = (0, 0);
+        while let Some(segment) = all.get(at).copied() {
+            if let Some((log, behind)) = sealed(archive, &all, at)
+                && all.get(behind - 1).is_some_and(|last| log.whole && may_pass(log, *last))
+            {
+                at = behind;
+                continue;
+            }
+            if at >= expected {
+                let together = together(archive, &all, at);
+                expected = at + together.len();
+                wal.expect(together)?;
             }
             let facts = wal.facts(segment)?;
             let broken = facts.broken();
             let start = segment.start(archive.segment_size).unwrap_or(Lsn::INVALID);
             let end = broken.as_ref().map(|(end, _)| (*end).max(start));
-            let hit = if facts.unreadable.is_some() { None } else { visit(wal, segment, &facts)? };
+            let before = at.checked_sub(1).and_then(|before| all.get(before)).copied();
+            let visited = Visited { before, segment, facts: &facts };
+            let hit = if facts.unreadable.is_some() { None } else { visit(wal, visited)? };
             if let Some(hit) = hit.filter(|hit| end.is_none_or(|end| hit.at < end)) {
                 self.segments.truncate(at + 1);
                 self.end = start.plus(archive.segment_size.bytes());
                 self.barrier = None;
                 return Ok((self, Some(hit)));
             }
-            let (Some(end), Some((_, why))) = (end, broken) else { continue };
-            let followed = at < last || self.segments.len() > whole.len() || self.barrier.is_some();
+            let (Some(end), Some((_, why))) = (end, broken) else {
+                at += 1;
+                continue;
+            };
+            let followed = at < last || self.barrier.is_some();
             let only_cut = facts.unreadable.is_none() && facts.content.is_some_and(|c| c.damage.is_none());
             self.segments.truncate(at + 1);
             self.end = end;
-            // Nothing follows a segment that was cut off at the archive's end: the WAL ends there.
-            self.barrier = (followed || !only_cut).then_some(Barrier::Broken { segment, why });
+            // Nothing follows a segment that was cut off at the archive's end: the WAL ends there. And the
+            // beginning of one is all that is there: what is missing is the segment itself.
+            if archive.has(segment) {
+                self.barrier = (followed || !only_cut).then_some(Barrier::Broken { segment, why });
+            }
             return Ok((self, None));
         }
         Ok((self, None))
     }
 
-    /// Its end, by the content of its last segment, where nothing is known to be in the way of more.
-    pub fn settle_end<W: WalReader>(&mut self, wal: &mut W, archive: &Archive) -> Result<(), W::Error> {
-        if let (None, Some(last)) = (&self.barrier, self.segments.last().filter(|s| archive.has(**s)))
-            && let Some((end, _)) = wal.facts(*last)?.broken()
-        {
-            self.end = end.max(last.start(archive.segment_size).unwrap_or(end));
-        }
-        Ok(())
-    }
-
     /// The position behind the last record that recovery reads, with that record's own.
-    pub fn last_record<W: WalReader>(&self, wal: &mut W, archive: &Archive) -> Result<LastRecord, W::Error> {
+    pub fn last_record<W: WalReader>(&self, wal: &mut W) -> Result<LastRecord, W::Error> {
         let mut end = None;
-        for segment in self.segments.iter().rev().filter(|s| archive.has(**s)) {
+        for segment in self.segments.iter().rev() {
             let facts = wal.facts(*segment)?;
             // Without a look into it, it is taken to be full.
             let Some(content) = facts.content.filter(|c| c.not_checked.is_none()) else { break };
@@ -141,10 +154,10 @@ impl Run {
     }
 
     /// The latest moment of which the run tells, from its end backwards.
-    pub fn until<W: WalReader>(&self, wal: &mut W, archive: &Archive) -> Result<Option<Moment>, W::Error> {
+    pub fn until<W: WalReader>(&self, wal: &mut W) -> Result<Option<Moment>, W::Error> {
         /// A segment without a commit is rare, sixteen in a row are an idle server: its files have times.
         const LOOKED_AT: usize = 16;
-        for segment in self.segments.iter().rev().filter(|s| archive.has(**s)).take(LOOKED_AT) {
+        for segment in self.segments.iter().rev().take(LOOKED_AT) {
             let facts: SegmentFacts = wal.facts(*segment)?;
             if let Some(until) = facts.until() {
                 return Ok(Some(until));
@@ -152,6 +165,45 @@ impl Run {
         }
         Ok(None)
     }
+}
+
+/// A segment on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Visited<'f> {
+    /// The one before it on the way.
+    pub before: Option<SegmentName>,
+    /// The segment.
+    pub segment: SegmentName,
+    /// What is known of it.
+    pub facts: &'f SegmentFacts,
+}
+
+/// What the roll-up's name tells of the LOG that a segment is in, and the first place behind that LOG.
+pub(super) fn sealed<'a>(
+    archive: &'a Archive,
+    segments: &[SegmentName],
+    at: usize,
+) -> Option<(&'a LogFacts, usize)> {
+    let segment = segments.get(at)?;
+    let name = archive.timelines.get(&segment.timeline)?.sealed.get(&segment.log)?;
+    let same = |s: &&SegmentName| (s.timeline, s.log) == (segment.timeline, segment.log);
+    let behind = at + segments.get(at..)?.iter().take_while(same).count();
+    Some((&name.facts, behind))
+}
+
+/// Segments that are asked for together, so that a distant store answers many requests at once: no further
+/// than to the next LOG that may be passed over.
+fn together<'s>(archive: &Archive, segments: &'s [SegmentName], at: usize) -> &'s [SegmentName] {
+    const TOGETHER: usize = 256;
+    let to = sealed(archive, segments, at).map_or_else(
+        || {
+            let rest = at..segments.len().min(at + TOGETHER);
+            let end = rest.clone().find(|at| sealed(archive, segments, *at).is_some());
+            end.unwrap_or(rest.end)
+        },
+        |(_, behind)| behind.min(at + TOGETHER),
+    );
+    segments.get(at..to).unwrap_or_default()
 }
 
 /// Where replay of a run was to stop.

@@ -1,10 +1,11 @@
 //! Looking along a run for the record at which recovery will stop.
 
 use super::coverage::Archive;
-use super::evidence::{SegmentFacts, WalReader};
-use super::run::{Hit, Run};
-use crate::types::{Lsn, SegmentName};
-use crate::wal::{Found, Sought};
+use super::evidence::{Place, SegmentFacts, WalReader};
+use super::run::{Hit, Run, Visited};
+use crate::repository::layout::{LogFacts, Xids};
+use crate::types::{Lsn, Moment, SegmentName};
+use crate::wal::{SegmentScan, Sought};
 
 /// What is looked for along a run.
 pub(super) enum Search {
@@ -23,32 +24,122 @@ impl Search {
         from: Lsn,
         wal: &mut W,
     ) -> Result<(Run, Option<Hit>), W::Error> {
-        let listed = run.clone();
-        let (run, hit) = run.replay(archive, wal, |wal, segment, facts| match self {
-            Self::Position(lsn) => Ok(position_in(*lsn, facts)),
-            Self::Record(sought) if may_hold(sought, facts) => {
-                Ok(wal.seek(segment, sought, from)?.map(Hit::from))
+        match self {
+            Self::Position(lsn) => {
+                let size = archive.segment_size;
+                let before =
+                    |last: SegmentName| last.start(size).is_some_and(|s| s.plus(size.bytes()) <= *lsn);
+                run.replay(archive, wal, |_, last| before(last), |_, v| Ok(position_in(*lsn, v.facts)))
             }
-            Self::Record(_) => Ok(None),
-        })?;
-        match (self, hit) {
-            // A record that begins in one segment and ends in the next is in no segment's summary.
-            (Self::Record(sought), None) => {
-                let here = near_the_end(&run, sought, wal)?;
-                let Some(found) = split_record(&here, archive, sought, from, run.end, wal)? else {
-                    return Ok((run, None));
-                };
-                let (run, _) = listed.through(found.lsn, archive).replay(archive, wal, |_, _, _| Ok(None))?;
-                Ok((run, Some(found.into())))
+            // In all but a few segments the summary excludes it: those are read side by side.
+            Self::Record(sought @ Sought::Xid(_)) => {
+                let listed = run.clone();
+                let (run, places) = candidates(run, archive, sought, wal)?;
+                for places in places.chunks(AT_ONCE) {
+                    if let Some(found) = wal.seek(places, sought, from)?.filter(|f| f.lsn < run.end) {
+                        let run = listed.through(found.lsn, archive).to_its_end(archive, wal)?;
+                        return Ok((run, Some(found.into())));
+                    }
+                }
+                Ok((run, None))
             }
-            (_, hit) => Ok((run, hit)),
+            Self::Record(sought) => {
+                let mut borders = Borders::default();
+                run.replay(
+                    archive,
+                    wal,
+                    |log, _| !may_hold_in_log(sought, log),
+                    |wal, visited| {
+                        let across = borders.before(visited, archive, sought);
+                        let within = may_hold(sought, visited.facts).then_some(Place::In(visited.segment));
+                        let places: Vec<Place> = across.into_iter().chain(within).collect();
+                        Ok(if places.is_empty() {
+                            None
+                        } else {
+                            wal.seek(&places, sought, from)?.map(Hit::from)
+                        })
+                    },
+                )
+            }
         }
     }
 }
 
+/// Segments that are read side by side.
+const AT_ONCE: usize = 4;
+
+/// The run as recovery would go along it, and all places of it that may hold what is sought.
+fn candidates<W: WalReader>(
+    run: Run,
+    archive: &Archive,
+    sought: &Sought,
+    wal: &mut W,
+) -> Result<(Run, Vec<Place>), W::Error> {
+    let (mut places, mut borders) = (Vec::new(), Borders::default());
+    let (run, _) = run.replay(
+        archive,
+        wal,
+        |log, _| !may_hold_in_log(sought, log),
+        |_, visited| {
+            places.extend(borders.before(visited, archive, sought));
+            places.extend(may_hold(sought, visited.facts).then_some(Place::In(visited.segment)));
+            Ok(None)
+        },
+    )?;
+    Ok((run, places))
+}
+
+/// The borders between segments, each of which a record may cross: such a one is in no segment's summary.
+#[derive(Default)]
+pub(super) struct Borders {
+    previous: Option<(SegmentName, SegmentFacts)>,
+}
+
+impl Borders {
+    /// The border in front of the next segment, where a record that is sought may cross it. Where that lies
+    /// behind a LOG that was passed over, nothing in it was sought.
+    pub(super) fn before(&mut self, next: Visited<'_>, archive: &Archive, sought: &Sought) -> Option<Place> {
+        let previous = self.previous.replace((next.segment, next.facts.clone()));
+        let before = next.before?;
+        let place = Place::Across(before, next.segment);
+        let Some((_, facts)) = previous.filter(|(segment, _)| *segment == before) else {
+            return may_cross(sought, None, next.facts).then_some(place);
+        };
+        let size = archive.segment_size;
+        let crossed = facts.may_go_on(before.start(size)?, size, next.facts);
+        (crossed && may_cross(sought, Some(&facts), next.facts)).then_some(place)
+    }
+}
+
+/// Whether a record on the border of two segments may be the one that is sought.
+fn may_cross(sought: &Sought, before: Option<&SegmentFacts>, behind: &SegmentFacts) -> bool {
+    let Sought::Time { after, .. } = sought else { return true };
+    // A single commit whose clock is further from its neighbours' than this does not exist.
+    let far = |facts: &SegmentFacts| facts.times().is_some_and(|(_, latest)| later(latest) < *after);
+    !(before.is_none_or(far) && far(behind))
+}
+
+/// Whether what a roll-up's name tells of a LOG allows for such a record, in it or on its border.
+fn may_hold_in_log(sought: &Sought, log: &LogFacts) -> bool {
+    match sought {
+        Sought::Xid(xid) => log.xids.may_hold(*xid),
+        Sought::Transaction => log.xids != Xids::None,
+        Sought::Time { after, .. } => log.times.is_some_and(|(_, latest)| later(latest) >= *after),
+        Sought::Name(_) => log.restore_points,
+    }
+}
+
+/// A second later: more than the times of neighbouring commits are out of order where the clock was not set.
+pub(super) fn later(moment: Moment) -> Moment {
+    Moment(moment.0.saturating_add(SLACK).unwrap_or(moment.0))
+}
+
+/// How far the times of commits may be out of order without any doubt about what a time means.
+pub(super) const SLACK: jiff::SignedDuration = jiff::SignedDuration::from_secs(1);
+
 /// Whether a segment's summary allows for such a record; without a summary anything may be in it.
 pub(super) fn may_hold(sought: &Sought, facts: &SegmentFacts) -> bool {
-    let Some(content) = &facts.content else { return true };
+    let Some(content) = facts.content.as_ref().filter(|c| c.not_checked.is_none()) else { return true };
     match sought {
         Sought::Xid(_) | Sought::Transaction => content.commits + content.aborts > 0,
         Sought::Time { after, or_at } => {
@@ -57,7 +148,7 @@ pub(super) fn may_hold(sought: &Sought, facts: &SegmentFacts) -> bool {
         // The summary's list has an end.
         Sought::Name(name) => {
             content.restore_points.iter().any(|p| p.name == *name)
-                || content.restore_points.len() >= crate::wal::SegmentScan::LISTED
+                || content.restore_points.len() >= SegmentScan::LISTED
         }
     }
 }
@@ -67,41 +158,4 @@ fn position_in(lsn: Lsn, facts: &SegmentFacts) -> Option<Hit> {
     let first = content.first_record.filter(|r| *r >= lsn);
     let at = first.or_else(|| content.last_record.filter(|r| *r >= lsn).map(|_| lsn))?;
     Some(Hit { at, found: None })
-}
-
-/// The segments whose borders are looked at. Commits come nearly in the order of their times: one later than
-/// all that were seen can only be near the last of them.
-fn near_the_end<W: WalReader>(run: &Run, sought: &Sought, wal: &mut W) -> Result<Vec<SegmentName>, W::Error> {
-    if !matches!(sought, Sought::Time { .. }) {
-        return Ok(run.segments.clone());
-    }
-    for (at, segment) in run.segments.iter().enumerate().rev() {
-        if wal.facts(*segment)?.content.is_some_and(|c| c.times.is_some()) {
-            let range = at.saturating_sub(1)..(at + 3).min(run.segments.len());
-            return Ok(run.segments.get(range).unwrap_or_default().to_vec());
-        }
-    }
-    Ok(run.segments.iter().copied().take(2).collect())
-}
-
-fn split_record<W: WalReader>(
-    segments: &[SegmentName],
-    archive: &Archive,
-    sought: &Sought,
-    from: Lsn,
-    end: Lsn,
-    wal: &mut W,
-) -> Result<Option<Found>, W::Error> {
-    for pair in segments.windows(2) {
-        let [first, second] = pair else { continue };
-        if archive.has(*first)
-            && archive.has(*second)
-            && let Some(found) = wal.seek_split(*first, *second, sought)?
-            && found.lsn >= from
-            && found.lsn < end
-        {
-            return Ok(Some(found));
-        }
-    }
-    Ok(None)
 }

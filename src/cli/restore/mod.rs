@@ -5,6 +5,8 @@ mod progress;
 mod recovery;
 mod words;
 
+pub(super) use words::window;
+
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, ValueEnum};

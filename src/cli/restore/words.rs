@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::super::backup::quantity;
 use super::super::settings::Global;
 use super::super::{complain, say};
-use crate::plan::{RestorePlan, StopKind, Target};
+use crate::plan::{RestorePlan, StopKind, Target, Window};
+use crate::wal::Found;
 
 /// Prints the plan: the document or the words on stdout, what is wrong with it on stderr.
 pub(super) fn show(global: &Global, plan: &RestorePlan, url: &str, dir: &Path) -> anyhow::Result<()> {
@@ -95,7 +96,24 @@ pub(super) fn document(plan: &RestorePlan) -> Value {
         })),
         "bytes": plan.backup.as_ref().map(|b| b.size),
         "problems": plan.problems,
+        "notes": plan.notes,
+        "hints": plan.hints,
+        "out_of_order": plan.out_of_order.iter().map(transaction).collect::<Vec<_>>(),
+        "recovery_windows": plan.windows.iter().map(window).collect::<Vec<_>>(),
     })
+}
+
+/// A recovery window, as every command's document has it.
+pub(in crate::cli) fn window(window: &Window) -> Value {
+    json!({
+        "timeline": window.timeline, "from": window.from, "to": window.to,
+        "from_lsn": window.from_lsn, "to_lsn": window.to_lsn,
+        "last_commit": window.last_commit.as_ref().map(transaction),
+    })
+}
+
+fn transaction(found: &Found) -> Value {
+    json!({ "time": found.time, "xid": found.xid, "lsn": found.lsn, "commit": found.commit })
 }
 
 fn target(plan: &RestorePlan) -> Value {

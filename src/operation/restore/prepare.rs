@@ -36,6 +36,9 @@ pub fn prepare(
             Err(e) if !wal.doubt(&mut survey.archive)? => return Err(e),
             Err(_) => continue,
         };
+        if wal.has_learned() {
+            continue;
+        }
         if !rolled::prove(cluster, &mut survey.archive, &plan)? {
             wal = wal.believing(&survey.archive);
             continue;

@@ -74,6 +74,7 @@ impl RolledFacts {
         Ok(rollup.and_then(|rollup| rollup.segments.get(number)).map(|rolled| SegmentFacts {
             content: rolled.wal.clone(),
             modified: rolled.modified,
+            stored: rolled.copies.iter().map(|copy| copy.size).max(),
             unreadable: rolled.unreadable.clone(),
         }))
     }

@@ -1,11 +1,12 @@
 //! Plans over made-up archives: every refusal, every choice, and properties that hold whatever is missing.
 
+mod order;
 mod world;
 
 use proptest::prelude::*;
 
 use super::*;
-use crate::types::{Lsn, SegmentName, TimelineId};
+use crate::types::{Lsn, Moment, SegmentName, TimelineId};
 use world::{SIZE, What, World, at, second};
 
 fn wanted(target: Target) -> Wanted {
@@ -72,30 +73,40 @@ fn an_exclusive_time_stops_at_the_commit_of_that_very_moment_and_an_inclusive_on
 }
 
 #[test]
-fn a_time_that_no_commit_follows_becomes_the_last_record_as_long_as_the_archive_tells_of_it() {
+fn a_time_that_no_commit_follows_becomes_the_last_commit_as_long_as_the_archive_tells_of_it() {
     let mut world = plain();
     let last = SegmentName::from_number(TimelineId(1), 9, SIZE);
     refused(&world.plan(&wanted(Target::Time(second(95)))), "lies after it");
     world.modified.insert(last, second(97));
     let plan = world.plan(&wanted(Target::Time(second(95))));
     assert_eq!(accepted(&plan).2, at(10, 0));
-    assert_eq!(plan.recover, Target::Lsn(at(9, SIZE.bytes() - 64)));
-    assert!(plan.notes.iter().any(|n| n.contains("stop behind the last one")), "{:?}", plan.notes);
+    assert_eq!(plan.recover, Target::Lsn(at(9, 5000)));
+    assert!(plan.notes.iter().any(|n| n.contains("stop behind the last commit")), "{:?}", plan.notes);
     refused(&world.plan(&wanted(Target::Time(second(98)))), "--target latest");
+}
+
+/// As [`plain`], but from the middle of the second backup on the server's clock shows 140 seconds more.
+fn ahead() -> World {
+    let mut world = plain().event(1, at(6, 500), 200, What::Commit(900));
+    for (_, lsn, time, _) in &mut world.events {
+        if *lsn > at(6, 500) {
+            *time = Moment(time.0 + jiff::SignedDuration::from_secs(140));
+        }
+    }
+    world
 }
 
 #[test]
 fn a_backup_that_the_clocks_put_before_the_target_but_the_wal_behind_it_is_not_taken() {
-    let mut world = plain();
     // By its own clock the second backup ended at 61; the server committed at 200 before that.
-    world = world.event(1, at(6, 500), 200, What::Commit(900));
+    let mut world = ahead();
     let plan = world.plan(&wanted(Target::Time(second(66))));
     assert_eq!(accepted(&plan), (&world.backups[0], TimelineId(1), at(6, 500)));
 }
 
 #[test]
 fn a_commit_segments_before_the_end_of_such_a_backup_is_no_lack_of_wal() {
-    let mut world = plain().event(1, at(6, 500), 200, What::Commit(900));
+    let mut world = ahead();
     world.backups[1].stop = at(8, 1000);
     let plan = world.plan(&wanted(Target::Time(second(66))));
     assert_eq!(accepted(&plan), (&world.backups[0], TimelineId(1), at(6, 500)));

@@ -126,6 +126,28 @@ impl World {
         windows.into_iter().map(|w| (w.timeline.0, w.from, w.to)).collect()
     }
 
+    /// The last commit of each window.
+    pub(super) fn last_commits(&mut self) -> Vec<Option<Lsn>> {
+        let (archive, backups) = (self.archive(), self.backups.clone());
+        let Ok(windows) = windows(&archive, &backups, self);
+        windows.into_iter().map(|w| w.last_commit.map(|found| found.lsn)).collect()
+    }
+
+    /// Where a segment's records end, if that is before its own end.
+    fn cut_of(&self, segment: SegmentName) -> Option<Lsn> {
+        let cut = self.cut.get(&segment).copied();
+        cut.or_else(|| self.archive().piece(segment).filter(|_| !self.archive().has(segment)))
+    }
+
+    /// Of a file's records those that end in it, or (`crossing`) the one that goes on in the next: that is the
+    /// one whose start lies behind the last record that every segment has.
+    pub(super) fn records_in(&self, segment: SegmentName, crossing: bool) -> Vec<(Lsn, Moment, What)> {
+        let cut = self.cut_of(segment).unwrap_or(Lsn(u64::MAX));
+        let crosses = |lsn: Lsn| lsn.0 % SIZE.bytes() > SIZE.bytes() - 64;
+        let events = self.events_in(segment).into_iter();
+        events.filter(|(lsn, ..)| *lsn < cut && crosses(*lsn) == crossing).collect()
+    }
+
     /// What a file of this name holds: its timeline's records, and before its begin those of its ancestors.
     pub(super) fn events_in(&self, segment: SegmentName) -> Vec<(Lsn, Moment, What)> {
         let number = segment.number(SIZE).unwrap();
@@ -155,10 +177,14 @@ impl WalReader for World {
             return Ok(broken.clone());
         }
         let number = segment.number(SIZE).unwrap();
-        let events = self.events_in(segment);
+        let events = self.records_in(segment, false);
+        let crossing = self.records_in(segment, true).first().map(|(lsn, ..)| *lsn);
+        let before =
+            number.checked_sub(1).map(|n| self.archive().named_lineage(segment.timeline).unwrap().segment(n));
+        let crossed = before.is_some_and(|before| !self.records_in(before, true).is_empty());
         let times: Vec<Moment> =
             events.iter().filter(|e| !matches!(e.2, What::Point(_))).map(|e| e.1).collect();
-        let cut = self.cut.get(&segment).copied();
+        let cut = self.cut_of(segment);
         let points = events.iter().filter_map(|(lsn, time, what)| match what {
             What::Point(name) => Some(NamedPoint { name: (*name).to_owned(), time: *time, lsn: *lsn }),
             _ => None,
@@ -166,9 +192,9 @@ impl WalReader for World {
         Ok(SegmentFacts {
             content: Some(WalContent {
                 timeline: Some(segment.timeline),
-                first_record: Some(at(number, 40)),
+                first_record: Some(at(number, if crossed { 80 } else { 40 })),
                 last_record: Some(cut.map_or(at(number, SIZE.bytes() - 64), |c| Lsn(c.0 - 64))),
-                end_of_valid: cut.unwrap_or(at(number + 1, 0)),
+                end_of_valid: cut.or(crossing).unwrap_or(at(number + 1, 0)),
                 cut_off_at: cut,
                 records: 2,
                 commits: times.len() as u64,
@@ -178,36 +204,48 @@ impl WalReader for World {
                 ..WalContent::default()
             }),
             modified: self.modified.get(&segment).copied(),
+            stored: Some(1 << 20),
             unreadable: None,
         })
     }
 
-    fn seek(&mut self, s: SegmentName, sought: &Sought, from: Lsn) -> Result<Option<Found>, Infallible> {
-        Ok(self.events_in(s).into_iter().filter(|(lsn, ..)| *lsn >= from).find_map(|(lsn, time, what)| {
-            let (xid, commit) = match what {
-                What::Commit(xid) => (Some(xid), true),
-                What::Abort(xid) => (Some(xid), false),
-                What::Point(name) => {
-                    let hit = matches!(sought, Sought::Name(wanted) if wanted == name);
-                    return hit.then_some(Found { lsn, time, xid: None, commit: false });
-                }
+    fn seek(&mut self, places: &[Place], sought: &Sought, from: Lsn) -> Result<Option<Found>, Infallible> {
+        let records = places.iter().flat_map(|place| match place {
+            Place::In(segment) => self.records_in(*segment, false),
+            Place::Across(first, _) => self.records_in(*first, true),
+        });
+        Ok(records.filter(|(lsn, ..)| *lsn >= from).find_map(|(lsn, time, what)| {
+            let found = found(lsn, time, &what);
+            let hit = match (&what, sought) {
+                (What::Point(name), Sought::Name(wanted)) => wanted == name,
+                (What::Point(_), _) | (_, Sought::Name(_)) => false,
+                (_, Sought::Xid(wanted)) => found.xid == Some(*wanted),
+                (_, Sought::Time { after, or_at }) => time > *after || (*or_at && time == *after),
+                (_, Sought::Transaction) => true,
             };
-            let hit = match sought {
-                Sought::Xid(wanted) => xid == Some(*wanted),
-                Sought::Time { after, or_at } => time > *after || (*or_at && time == *after),
-                Sought::Transaction => true,
-                Sought::Name(_) => false,
-            };
-            hit.then_some(Found { lsn, time, xid, commit })
+            hit.then_some(found)
         }))
     }
 
-    fn seek_split(
+    fn fold<S: Clone>(
         &mut self,
-        _: SegmentName,
-        _: SegmentName,
-        _: &Sought,
-    ) -> Result<Option<Found>, Infallible> {
-        Ok(None)
+        segment: SegmentName,
+        mut state: S,
+        mut step: impl FnMut(&mut S, Found),
+    ) -> Result<S, Infallible> {
+        for (lsn, time, what) in self.records_in(segment, false) {
+            if !matches!(what, What::Point(_)) {
+                step(&mut state, found(lsn, time, &what));
+            }
+        }
+        Ok(state)
     }
+}
+
+fn found(lsn: Lsn, time: Moment, what: &What) -> Found {
+    let xid = match what {
+        What::Commit(xid) | What::Abort(xid) => Some(*xid),
+        What::Point(_) => None,
+    };
+    Found { lsn, time, xid, commit: matches!(what, What::Commit(_)) }
 }
