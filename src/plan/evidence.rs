@@ -48,6 +48,9 @@ impl SegmentFacts {
     /// the next one, of which `next` is known.
     pub(super) fn may_go_on(&self, start: Lsn, size: SegmentSize, next: &Self) -> bool {
         let behind = start.plus(size.bytes());
+        if self.unreadable.is_some() || next.unreadable.is_some() {
+            return false;
+        }
         let leaves = self.content.as_ref().is_none_or(|c| {
             c.damage.is_none()
                 && c.cut_off_at.is_none()
@@ -66,10 +69,11 @@ impl SegmentFacts {
         self.content.as_ref()?.times
     }
 
-    /// Whether there may be a commit or an abort in it.
+    /// Whether there may be a commit or an abort in it that can be read.
     pub(super) fn may_have_transactions(&self) -> bool {
         let content = self.content.as_ref();
-        content.is_none_or(|c| c.commits + c.aborts > 0 || c.not_checked.is_some())
+        self.unreadable.is_none()
+            && content.is_none_or(|c| c.commits + c.aborts > 0 || c.not_checked.is_some())
     }
 }
 
