@@ -78,13 +78,38 @@ impl Run {
         Ok(self.replay(archive, wal, |_, _| true, |_, _| Ok(None))?.0)
     }
 
+    /// The same for a look at everything there is. In an archive with roll-ups, of the segments that no roll-up
+    /// tells of only the newest are looked into; the others are taken for whole until one does. A plan looks
+    /// into all that it needs.
+    pub fn at_a_glance<W: WalReader>(self, archive: &Archive, wal: &mut W) -> Result<Self, W::Error> {
+        const NEWEST: usize = 32;
+        let rolled = archive.timelines.values().any(|t| !t.sealed.is_empty());
+        let newest = if rolled { self.segments.len().saturating_sub(NEWEST) } else { 0 };
+        Ok(self.go(archive, wal, newest, |_, _| true, |_, _| Ok(None))?.0)
+    }
+
     /// Goes along the segments as recovery would. The run ends where a segment is broken or cut off, or
     /// behind the segment in which `visit` finds what it looks for. A LOG that is known to be whole is passed
     /// over where `may_pass` says so of what its roll-up's name tells, and of its last segment on the way.
     pub fn replay<W: WalReader, F>(
+        self,
+        archive: &Archive,
+        wal: &mut W,
+        may_pass: impl Fn(&LogFacts, SegmentName) -> bool,
+        visit: F,
+    ) -> Result<(Self, Option<Hit>), W::Error>
+    where
+        F: FnMut(&mut W, Visited<'_>) -> Result<Option<Hit>, W::Error>,
+    {
+        self.go(archive, wal, 0, may_pass, visit)
+    }
+
+    /// `looked_into`: the place from which on segments without a roll-up are looked into.
+    fn go<W: WalReader, F>(
         mut self,
         archive: &Archive,
         wal: &mut W,
+        looked_into: usize,
         may_pass: impl Fn(&LogFacts, SegmentName) -> bool,
         mut visit: F,
     ) -> Result<(Self, Option<Hit>), W::Error>
@@ -95,11 +120,18 @@ impl Run {
         let last = all.len().saturating_sub(1);
         let (mut at, mut expected) = (0, 0);
         while let Some(segment) = all.get(at).copied() {
-            if let Some((log, behind)) = sealed(archive, &all, at)
-                && all.get(behind - 1).is_some_and(|last| log.whole && may_pass(log, *last))
-            {
-                at = behind;
-                continue;
+            match sealed(archive, &all, at) {
+                Some((log, behind))
+                    if all.get(behind - 1).is_some_and(|last| log.whole && may_pass(log, *last)) =>
+                {
+                    at = behind;
+                    continue;
+                }
+                None if at < looked_into => {
+                    at += 1;
+                    continue;
+                }
+                _ => {}
             }
             if at >= expected {
                 let together = together(archive, &all, at);

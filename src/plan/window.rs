@@ -97,7 +97,7 @@ pub(super) fn stretches<W: WalReader>(
             if listed.end < backup.stop {
                 continue;
             }
-            let run = listed.to_its_end(archive, wal)?;
+            let run = listed.at_a_glance(archive, wal)?;
             if run.end < backup.stop {
                 continue;
             }
