@@ -2,7 +2,7 @@
 
 use crate::repository::wal_archive::WalContent;
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize};
-use crate::wal::{Found, Sought};
+use crate::wal::{Found, Joined, Sought};
 
 /// What is known of one segment without decoding it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,13 +44,19 @@ impl SegmentFacts {
 }
 
 impl SegmentFacts {
-    /// Whether a record that starts in this segment, which begins at `start` and is `size` long, may end in
-    /// the next one, of which `next` is known.
+    /// Whether a commit, an abort or a restore point that starts in this segment, which begins at `start` and is
+    /// `size` long, may end in the next one, of which `next` is known.
     pub(super) fn may_go_on(&self, start: Lsn, size: SegmentSize, next: &Self) -> bool {
-        let behind = start.plus(size.bytes());
         if self.unreadable.is_some() || next.unreadable.is_some() {
             return false;
         }
+        match self.crossing(next) {
+            Joined::Nothing => return false,
+            Joined::Activity(activity) => return activity.end.is_some(),
+            Joined::RestorePoint { .. } => return true,
+            Joined::Unknown => {}
+        }
+        let behind = start.plus(size.bytes());
         let leaves = self.content.as_ref().is_none_or(|c| {
             c.damage.is_none()
                 && c.cut_off_at.is_none()
@@ -62,6 +68,17 @@ impl SegmentFacts {
                 && (c.not_checked.is_some() || c.end_of_valid > behind)
         });
         leaves && takes
+    }
+
+    /// The record that starts in this segment and ends in the next one, as far as the summaries of both tell.
+    pub(super) fn crossing(&self, next: &Self) -> Joined {
+        let (Some(here), Some(there)) = (&self.content, &next.content) else { return Joined::Unknown };
+        // Summaries of earlier versions keep nothing of such records.
+        let Some(magic) = here.magic().filter(|_| there.page_magic.is_some()) else { return Joined::Unknown };
+        match (&here.unfinished, &there.rest) {
+            (Some(unfinished), Some(rest)) => unfinished.join(rest, magic),
+            _ => Joined::Nothing,
+        }
     }
 
     /// The earliest and the latest commit or abort; `None` where there is none, or where nothing is known.

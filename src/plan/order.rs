@@ -10,6 +10,7 @@ use super::coverage::Archive;
 use super::evidence::{Place, SegmentFacts, WalReader};
 use super::run::{Run, Visited, sealed};
 use super::search::{Borders, SLACK, later};
+use crate::repository::wal_archive::EndedTransaction;
 use crate::types::{Lsn, Moment, SegmentName};
 use crate::wal::{Found, Sought};
 
@@ -263,6 +264,11 @@ impl Order {
     }
 }
 
+fn found(ended: EndedTransaction) -> Found {
+    let EndedTransaction { lsn, xid, time, commit } = ended;
+    Found { lsn, time, xid: Some(xid), commit }
+}
+
 /// The last commit or abort of a run that recovery replays, at or behind a position.
 pub(super) fn last_transaction<W: WalReader>(
     run: &Run,
@@ -291,6 +297,10 @@ pub(super) fn last_transaction<W: WalReader>(
         }
         if !facts.may_have_transactions() {
             continue;
+        }
+        let told = facts.content.as_ref().filter(|c| c.damage.is_none()).and_then(|c| c.last_transaction);
+        if let Some(last) = told.map(found).filter(fits) {
+            return Ok(Some(last));
         }
         let last = wal.fold(*segment, None, |last, found| {
             if fits(&found) {

@@ -5,7 +5,7 @@ use super::evidence::{Place, SegmentFacts, WalReader};
 use super::run::{Hit, Run, Visited};
 use crate::repository::layout::{LogFacts, Xids};
 use crate::types::{Lsn, Moment, SegmentName};
-use crate::wal::{SegmentScan, Sought};
+use crate::wal::{Joined, SegmentScan, Sought};
 
 /// What is looked for along a run.
 pub(super) enum Search {
@@ -113,10 +113,18 @@ impl Borders {
 
 /// Whether a record on the border of two segments may be the one that is sought.
 fn may_cross(sought: &Sought, before: Option<&SegmentFacts>, behind: &SegmentFacts) -> bool {
-    let Sought::Time { after, .. } = sought else { return true };
-    // A single commit whose clock is further from its neighbours' than this does not exist.
-    let far = |facts: &SegmentFacts| facts.times().is_some_and(|(_, latest)| later(latest) < *after);
-    !(before.is_none_or(far) && far(behind))
+    match sought {
+        Sought::Time { after, .. } => {
+            // A single commit whose clock is further from its neighbours' than this does not exist.
+            let far = |facts: &SegmentFacts| facts.times().is_some_and(|(_, latest)| later(latest) < *after);
+            !(before.is_none_or(far) && far(behind))
+        }
+        Sought::Xid(xid) => match before.map(|before| before.crossing(behind)) {
+            Some(Joined::Activity(activity)) => activity.xid == *xid,
+            _ => true,
+        },
+        Sought::Name(_) | Sought::Transaction => true,
+    }
 }
 
 /// Whether what a roll-up's name tells of a LOG allows for such a record, in it or on its border.
@@ -141,7 +149,11 @@ pub(super) const SLACK: jiff::SignedDuration = jiff::SignedDuration::from_secs(1
 pub(super) fn may_hold(sought: &Sought, facts: &SegmentFacts) -> bool {
     let Some(content) = facts.content.as_ref().filter(|c| c.not_checked.is_none()) else { return true };
     match sought {
-        Sought::Xid(_) | Sought::Transaction => content.commits + content.aborts > 0,
+        Sought::Xid(xid) => content.xids.map_or(content.commits + content.aborts > 0, |(low, high)| {
+            // In circular order.
+            xid.wrapping_sub(low) <= high.wrapping_sub(low)
+        }),
+        Sought::Transaction => content.commits + content.aborts > 0,
         Sought::Time { after, or_at } => {
             content.times.is_some_and(|(_, latest)| latest > *after || (*or_at && latest == *after))
         }

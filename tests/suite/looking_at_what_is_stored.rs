@@ -100,7 +100,7 @@ fn info_has_the_shape_that_scripts_rely_on() {
     let windows = cluster["recovery_windows"].as_array().unwrap();
     assert!(windows.iter().any(|w| w["timeline"] == 2), "{windows:?}");
     for window in windows {
-        expect_keys(window, "timeline from to");
+        expect_keys(window, "timeline from to from_lsn to_lsn last_commit");
         assert!(expect_utc(&window["from"]) <= expect_utc(&window["to"]));
     }
 

@@ -114,7 +114,6 @@ fn connect(info: &ConnInfo) -> Result<AtHand, PostgresError> {
 
 /// What the archive can bring back: the newest backup, and the WAL behind it without a gap.
 struct Chain {
-    archive: Archive,
     lineage: Lineage,
     run: Run,
 }
@@ -152,7 +151,7 @@ fn judge(
         }
     };
     let clock = |why: &str, wal: &mut ArchivedWal<'_>| {
-        let until = chain.run.until(wal, &chain.archive)?;
+        let until = chain.run.until(wal)?;
         Ok::<_, RepositoryError>(by_clock(ask, url, until, why))
     };
     let server = match server {
@@ -257,7 +256,7 @@ fn chain(
         };
         return Ok(Err((seen, "run pitr backup")));
     };
-    let (run, _) = Run::listed(archive, &lineage, backup.start).replay(archive, wal, |_, _, _| Ok(None))?;
+    let run = Run::listed(archive, &lineage, backup.start).to_its_end(archive, wal)?;
     Ok(match &run.barrier {
         Some(Barrier::Missing { first, last }) => Err((
             format!("WAL segments {first} to {last} are missing behind backup {}", backup.id),
@@ -274,7 +273,7 @@ fn chain(
             ),
             "is the server's archiver at work? its log and pitr check say more",
         )),
-        None => Ok(Chain { archive: archive.clone(), lineage, run }),
+        None => Ok(Chain { lineage, run }),
     })
 }
 
