@@ -50,8 +50,7 @@ pub struct WalContent {
     /// The lowest and the highest number of the transactions that ended, in circular order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub xids: Option<(u32, u32)>,
-    /// The next transaction's number, as the last record that tells it has it: what was not before it had not
-    /// begun then.
+    /// A number that no transaction had yet: none so high, or higher, has a record before this segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_xid: Option<u32>,
     /// Records by resource manager, as `pg_waldump` calls them.

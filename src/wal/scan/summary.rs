@@ -63,8 +63,9 @@ pub struct SegmentScan {
     pub kinds: Vec<(String, u64)>,
     /// The lowest and the highest number of the transactions that ended here, in circular order.
     pub xids: Option<(u32, u32)>,
-    /// What the last record that tells it says is the next transaction's number: that one, and those behind it,
-    /// had not begun then.
+    /// A number that no transaction had yet: none so high, or higher, has a record before this segment, and the
+    /// search for the beginnings of one can stop here. The first that a record tells: a list of running
+    /// transactions, or a checkpoint whose redo position is in this segment too.
     pub next_xid: Option<u32>,
     /// What transactions did, as far as it is worth telling: see [`Activity`].
     pub activities: Vec<Activity>,
@@ -153,9 +154,15 @@ impl SegmentScan {
             Event::Parameters(values) => {
                 self.not_listed += list(&mut self.parameters, ParameterChange { lsn, values });
             }
-            Event::NextXid(xid) => self.next_xid = Some(xid),
+            Event::NextXid(xid) => {
+                self.next_xid.get_or_insert(xid);
+            }
             Event::Checkpoint { online, redo, timeline, previous, time, next_xid } => {
-                self.next_xid = Some(next_xid);
+                // A checkpoint takes the number behind its redo position, and is written minutes later: what begins
+                // in between has the number, and records in all the segments that lie there.
+                if self.name.start(self.size).is_some_and(|start| start <= redo) {
+                    self.next_xid.get_or_insert(next_xid);
+                }
                 if timeline != previous {
                     let change = TimelineChange { timeline, previous, time, lsn };
                     self.not_listed += list(&mut self.timeline_changes, change);

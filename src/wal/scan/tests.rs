@@ -167,6 +167,33 @@ fn a_full_segment_tells_all_it_holds() {
 }
 
 #[test]
+fn a_checkpoint_that_began_in_an_earlier_segment_does_not_say_which_transactions_are_new() {
+    let checkpoint = |redo: u64, next_xid: u32| {
+        let mut body = vec![0; 88];
+        body[..8].copy_from_slice(&redo.to_le_bytes());
+        body[8..12].copy_from_slice(&1_u32.to_le_bytes());
+        body[12..16].copy_from_slice(&1_u32.to_le_bytes());
+        body[24..28].copy_from_slice(&next_xid.to_le_bytes());
+        [vec![255, 88], body].concat()
+    };
+    let mut writer = Writer::new(0);
+    writer.heap(100);
+    writer.record(0, 0x10, &checkpoint(writer.start - 8, 700));
+    writer.heap(100);
+    let found = scan(&writer.bytes);
+    assert_eq!((found.checkpoints.len(), found.next_xid), (1, None));
+    // Its redo position is here: what has a higher number began behind it, and so not before this segment.
+    writer.record(0, 0x10, &checkpoint(writer.start + 40, 800));
+    // A list of running transactions is made while no number can be given out.
+    let mut running = vec![255, 24];
+    running.extend([0; 12]);
+    running.extend(900_u32.to_le_bytes());
+    running.resize(26, 0);
+    writer.record(8, 0x10, &running);
+    assert_eq!(scan(&writer.bytes).next_xid, Some(800), "the first tells most");
+}
+
+#[test]
 fn a_segment_in_the_middle_of_one_record_has_no_record_of_its_own() {
     let writer = Writer::new(3 * SIZE as u32);
     let found = scan(&writer.bytes);
