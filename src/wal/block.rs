@@ -11,12 +11,17 @@ const FORK: u8 = 0x0F;
 
 /// The file of a record's first block, and its fork (0: the main one); `None` where it refers to none.
 pub(super) fn first_file(body: &[u8], magic: Magic) -> Option<(FileNode, u8)> {
+    first_block(body, magic).map(|(file, fork, _)| (file, fork))
+}
+
+/// The file of a record's first block, its fork, and the block's number.
+pub(super) fn first_block(body: &[u8], magic: Magic) -> Option<(FileNode, u8, u32)> {
     let (id, flags) = (*body.first()?, *body.get(1)?);
     if id > MAX_BLOCK_ID || flags & SAME_REL != 0 {
         return None;
     }
     let at = 4 + image_header(body, 4, flags, magic)?;
-    Some((FileNode::read(body, at)?, flags & FORK))
+    Some((FileNode::read(body, at)?, flags & FORK, u32_at(body, at + 12)?))
 }
 
 /// The length of an image's header, 0 where there is none.

@@ -89,10 +89,11 @@ impl RecordHeader {
     /// at where it is not. Only the lists of a giant transaction are longer; they are then not known.
     pub(super) fn kept(&self) -> usize {
         match (self.rmid, self.info & 0x70) {
-            (kind::TRANSACTION, _) => 1 << 20,
-            // What kind of deletion it is stands behind the page's image.
-            (kind::HEAP, 0x10) => 40 << 10,
-            (kind::HEAP, 0x20 | 0x30 | 0x40 | 0x70) => 512,
+            // A hundred thousand tables dropped at once.
+            (kind::TRANSACTION, _) => 16 << 20,
+            // What kind of deletion it is, and which row is changed in place, stands behind the page's image.
+            (kind::HEAP, 0x10 | 0x70) => 40 << 10,
+            (kind::HEAP, 0x20 | 0x30 | 0x40) => 512,
             (kind::XLOG | kind::SMGR | kind::DATABASE | kind::STANDBY, _) => 512,
             _ => 64,
         }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
+use super::in_place::{InPlace, PG_DATABASE};
 use super::{Activity, CreatedFile, DroppedDatabase, End, FileRows};
 use crate::types::Lsn;
 use crate::wal::block::{first_file, main_data};
@@ -10,9 +11,6 @@ use crate::wal::ending::{Ending, FileNode};
 use crate::wal::le::u32_at;
 use crate::wal::page::Magic;
 use crate::wal::record::{HEADER, RecordHeader, kind};
-
-/// `pg_database`: shared by all databases (tablespace `pg_global`), and its OID.
-const PG_DATABASE: FileNode = FileNode { tablespace: 1664, database: 0, number: 1262 };
 
 /// Flags of a deletion's record (`XLH_DELETE_*` in `heapam_xlog.h`).
 const DELETE_IS_SUPER: u8 = 1 << 3;
@@ -70,6 +68,7 @@ pub(in crate::wal) struct Collector {
     spare: Vec<Activity>,
     /// How many of the open ones made a file: only then is it looked at which files other records change.
     creating: usize,
+    in_place: InPlace,
     listed: Vec<Activity>,
     left_out: u64,
 }
@@ -81,6 +80,7 @@ impl Collector {
             open: HashMap::default(),
             spare: Vec::new(),
             creating: 0,
+            in_place: InPlace::default(),
             listed: Vec::new(),
             left_out: 0,
         }
@@ -89,17 +89,17 @@ impl Collector {
     /// Looks at an intact record that ends no transaction. `body` is whole, or cut off behind the part that a
     /// split record keeps.
     pub(in crate::wal) fn record(&mut self, lsn: Lsn, header: &RecordHeader, body: &[u8], magic: Magic) {
+        if header.rmid == kind::HEAP
+            && header.info & 0x70 == 0x70
+            && let Some(data) = whole_data(header, body, magic)
+        {
+            self.in_place.changed(body, data, header.prev, magic);
+        }
         if header.xid == 0 {
             return;
         }
         match (header.rmid, header.info & 0x70) {
             (kind::HEAP, 0x10 | 0x20 | 0x40) => self.row(header, body, magic),
-            (kind::HEAP, 0x70) if first_file(body, magic).is_some_and(|(file, _)| file == PG_DATABASE) => {
-                let before = header.prev;
-                self.with(header.xid, |activity| {
-                    activity.before_in_place.get_or_insert(before);
-                });
-            }
             (kind::HEAP, 0x30) => self.truncate(header, body, magic),
             (kind::SMGR, 0x10) => self.create(header, body, magic),
             // 15 put the creation of a database by WAL before it.
@@ -125,6 +125,9 @@ impl Collector {
     fn row(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
         let Some((file, _)) = first_file(body, magic) else { return };
         if file.number < FileNode::FIRST_NORMAL {
+            if file == PG_DATABASE && header.info & 0x70 == 0x10 {
+                self.database_row_deleted(header, body, magic);
+            }
             return;
         }
         let mut deleted = header.info & 0x70 == 0x10;
@@ -156,12 +159,31 @@ impl Collector {
         self.left_out += u64::from(left_out);
     }
 
+    fn database_row_deleted(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
+        let data = whole_data(header, body, magic);
+        if let Some(before) = data.and_then(|data| self.in_place.deleted(body, data, magic)) {
+            self.with(header.xid, |activity| {
+                activity.before_in_place.get_or_insert(before);
+            });
+        }
+    }
+
     fn truncate(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
-        let Some(data) = whole_data(header, body, magic) else { return };
+        // A list that is longer than what is kept of a record is one that does not fit.
+        let Some(data) = whole_data(header, body, magic) else {
+            self.left_out += 1;
+            return;
+        };
         let (Some(database), Some(count)) = (u32_at(data, 0), u32_at(data, 4)) else { return };
         let oids = data.get(12..).unwrap_or_default().chunks_exact(4).filter_map(|b| u32_at(b, 0));
-        let oids: Vec<_> = oids.take(count as usize).map(|oid| (database, oid)).collect();
-        self.with(header.xid, |activity| activity.truncated.extend(oids));
+        let oids = oids.take(count as usize).map(|oid| (database, oid));
+        let limit = self.limits.items;
+        let mut over = 0;
+        self.with(header.xid, |activity| {
+            activity.truncated.extend(oids);
+            over = cut(&mut activity.truncated, limit);
+        });
+        self.left_out += u64::from(over > 0);
     }
 
     fn create(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
@@ -190,6 +212,11 @@ impl Collector {
         if let Some(created) = activity.created.iter_mut().rev().find(|c| c.file == file) {
             created.written += 1;
         }
+    }
+
+    /// Something was not read because it is too long.
+    pub(in crate::wal) fn too_long(&mut self) {
+        self.left_out += 1;
     }
 
     /// A transaction ends.

@@ -5,6 +5,7 @@
 //! wants the whole joins the parts by their numbers.
 
 mod collect;
+mod in_place;
 mod split;
 #[cfg(test)]
 mod tests;

@@ -122,3 +122,29 @@ fn a_record_over_a_border_is_put_together_from_what_both_segments_keep() {
         assert_eq!(serde_json::from_str::<Unfinished>(&text).unwrap(), begun);
     }
 }
+
+#[test]
+fn the_change_in_place_of_a_dropped_database_has_no_transaction_and_is_found_by_its_row() {
+    let database = FileNode { tablespace: 1664, database: 0, number: 1262 };
+    let deleted = |row: u8| block(database, &[9, 0, 0, 0, row, 0, 0, 0]);
+    let mut collector = Collector::new(Limits::SUMMARY);
+    let mut at = |prev: u64, info: u8, xid: u32, body: &[u8]| {
+        let header = RecordHeader { prev: Lsn(prev), ..header(kind::HEAP, info, xid, body) };
+        collector.record(Lsn(prev + 0x40), &header, body, MAGIC);
+    };
+    // VACUUM changed the row long before, and another one in between; the catalogue of another database has the
+    // same number in vain.
+    at(0x100, 0x70, 0, &block(database, &[4, 0]));
+    at(0x200, 0x70, 0, &block(database, &[4, 0]));
+    at(0x300, 0x70, 8, &block(database, &[5, 0]));
+    at(0x400, 0x70, 0, &block(FileNode { tablespace: 1663, database: 5, ..database }, &[4, 0]));
+    at(0x500, 0x10, 9, &deleted(4));
+    at(0x600, 0x10, 10, &deleted(6));
+    collector.end(ending(10, Vec::new()), Lsn(0x700), Lsn(0x6C0));
+    feed(&mut collector, kind::DATABASE, 0x20, 9, &[255, 8, 1, 64, 0, 0, 1, 0, 0, 0]);
+    collector.end(ending(9, Vec::new()), Lsn(0x800), Lsn(0x7C0));
+    let (activities, _) = collector.finish();
+    let [activity] = activities.as_slice() else { panic!("{activities:?}") };
+    assert_eq!((activity.xid, activity.before_in_place), (9, Some(Lsn(0x200))));
+    assert_eq!(activity.dropped_database.unwrap().database, 0x4001);
+}

@@ -7,7 +7,7 @@ use crate::wal::activity::{Activity, Collector, Limits};
 use crate::wal::block::bare_main_data;
 use crate::wal::ending::Ending;
 use crate::wal::page::Magic;
-use crate::wal::record::{Event, RecordHeader, kind};
+use crate::wal::record::{Event, HEADER, RecordHeader, kind};
 
 #[derive(Debug)]
 pub(super) struct Content {
@@ -93,6 +93,9 @@ impl Content {
         let event = if ending.commit { Event::Commit { xid, time } } else { Event::Abort { xid, time } };
         self.event(event, lsn, scan);
         if let Some(activities) = &mut self.activities {
+            if HEADER + body.len() < header.total as usize {
+                activities.too_long();
+            }
             activities.end(ending, lsn, header.prev);
         }
     }
