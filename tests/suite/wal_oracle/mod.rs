@@ -1,6 +1,7 @@
 //! What the WAL reader says of real segments, compared with PostgreSQL's own `pg_waldump`; and that it tells damage from
 //! everything that a healthy server leaves behind.
 
+mod activity;
 mod damage;
 mod every_major;
 mod waldump;

@@ -1,10 +1,11 @@
 //! PostgreSQL's own reader, and what it must agree with us about.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::Command;
 
 use pitr::types::{Lsn, SegmentName};
-use pitr::wal::{Ends, SegmentScan};
+use pitr::wal::{Ends, ParameterChange, SegmentScan};
 
 use crate::support::Installation;
 
@@ -13,6 +14,8 @@ use crate::support::Installation;
 pub(super) struct Line {
     pub(super) manager: String,
     pub(super) total: u64,
+    pub(super) xid: u32,
+    pub(super) prev: Lsn,
     pub(super) lsn: Lsn,
     pub(super) description: String,
 }
@@ -29,7 +32,9 @@ fn parse_line(line: &str) -> Line {
     Line {
         manager: field("rmgr: ", " "),
         total: field("(rec/tot):", ", tx").split_once('/').unwrap().1.trim().parse().unwrap(),
+        xid: field("tx:", ",").parse().unwrap(),
         lsn: field("lsn: ", ",").parse().unwrap(),
+        prev: field(" prev ", ",").parse().unwrap(),
         description: line.split_once("desc: ").unwrap().1.to_owned(),
     }
 }
@@ -67,6 +72,10 @@ pub(super) fn assert_agrees(scan: &SegmentScan, lines: &[Line], only_some_manage
         assert_eq!(scan.records, complete.len() as u64, "records of {name}");
         assert_eq!(scan.first_record, lines.first().map(|line| line.lsn), "first record of {name}");
         assert_eq!(scan.last_record, complete.last().map(|line| line.lsn), "last record of {name}");
+        let mut kinds: BTreeMap<&str, u64> = BTreeMap::new();
+        complete.iter().for_each(|line| *kinds.entry(&line.manager).or_default() += 1);
+        let ours: BTreeMap<&str, u64> = scan.kinds.iter().map(|(kind, n)| (kind.as_str(), *n)).collect();
+        assert_eq!(ours, kinds, "kinds of {name}");
     }
     let of = |manager: &str, start: &str| -> Vec<&Line> {
         let is = |line: &&&Line| line.manager == manager && line.description.starts_with(start);
@@ -96,6 +105,27 @@ pub(super) fn assert_agrees(scan: &SegmentScan, lines: &[Line], only_some_manage
     let expected: Vec<_> = of("XLOG", "RESTORE_POINT").iter().map(name_of).collect();
     let expected: Vec<_> = expected.iter().map(|(lsn, name)| (*lsn, name.as_str())).collect();
     assert_eq!(points, expected, "restore points of {name}");
+    let settings = |change: &ParameterChange| {
+        let of = &change.values;
+        let level = ["minimal", "replica", "logical"][usize::try_from(of.wal_level).unwrap()];
+        let text = format!(
+            "PARAMETER_CHANGE max_connections={} max_worker_processes={} max_wal_senders={} max_prepared_xacts={} \
+             max_locks_per_xact={} wal_level={level} ",
+            of.max_connections,
+            of.max_worker_processes,
+            of.max_wal_senders,
+            of.max_prepared_transactions,
+            of.max_locks_per_transaction
+        );
+        (change.lsn, text)
+    };
+    let settings: Vec<_> = scan.parameters.iter().map(settings).collect();
+    let theirs = of("XLOG", "PARAMETER_CHANGE");
+    assert_eq!(settings.len(), theirs.len(), "changes of settings of {name}");
+    for ((lsn, text), line) in settings.iter().zip(theirs) {
+        assert_eq!(*lsn, line.lsn, "{name}");
+        assert!(line.description.starts_with(text), "{name}: {text} is not {line:?}");
+    }
     let checkpoints: Vec<_> = scan.checkpoints.iter().map(|c| (c.lsn, c.redo)).collect();
     let redo = |line: &&Line| {
         let text = line.description.split_once(" redo ").unwrap().1.split(';').next().unwrap();
