@@ -15,6 +15,7 @@ mod support;
 mod a_million_segments;
 mod backup;
 mod bad_input_of_the_hooks;
+mod every_target_is_exact;
 mod hooks_start_light;
 mod libpq_conventions;
 mod logins;
