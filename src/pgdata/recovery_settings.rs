@@ -55,6 +55,8 @@ pub struct RecoverySettings {
     pub action: &'static str,
     /// What it becomes.
     pub role: Role,
+    /// What the WAL on the way says that the primary had.
+    pub needed: Needed,
 }
 
 /// Blank, whatever the backup brought along. At most one target may be set, or the server refuses to start.
@@ -135,26 +137,68 @@ impl RecoverySettings {
     }
 }
 
-/// A recovery is refused where one of these is smaller than it was on the primary. With the server's
-/// default, as it is from 13 to 18.
-type Least = (&'static str, i64, fn(&ControlFile) -> i32);
+/// A recovery is refused, or pauses for ever, where one of these is smaller than it was on the primary. With
+/// the server's default, as it is from 13 to 18.
+type Least = (&'static str, i64, fn(&Needed) -> i32);
 const LEAST: [Least; 5] = [
-    ("max_connections", 100, |c| c.max_connections),
-    ("max_worker_processes", 8, |c| c.max_worker_processes),
-    ("max_wal_senders", 10, |c| c.max_wal_senders),
-    ("max_prepared_transactions", 0, |c| c.max_prepared_transactions),
-    ("max_locks_per_transaction", 64, |c| c.max_locks_per_transaction),
+    ("max_connections", 100, |n| n.max_connections),
+    ("max_worker_processes", 8, |n| n.max_worker_processes),
+    ("max_wal_senders", 10, |n| n.max_wal_senders),
+    ("max_prepared_transactions", 0, |n| n.max_prepared_transactions),
+    ("max_locks_per_transaction", 64, |n| n.max_locks_per_transaction),
 ];
 
-/// What must be set for the recovery to be let begin: values of `pg_control` that the data directory's own
-/// configuration does not reach. `configuration` is `None` where it holds no `postgresql.conf`.
+/// The least values of the settings without which a recovery does not get through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Needed {
+    /// `max_connections`
+    pub max_connections: i32,
+    /// `max_worker_processes`
+    pub max_worker_processes: i32,
+    /// `max_wal_senders`
+    pub max_wal_senders: i32,
+    /// `max_prepared_transactions`
+    pub max_prepared_transactions: i32,
+    /// `max_locks_per_transaction`
+    pub max_locks_per_transaction: i32,
+}
+
+impl Needed {
+    /// What both need.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            max_connections: self.max_connections.max(other.max_connections),
+            max_worker_processes: self.max_worker_processes.max(other.max_worker_processes),
+            max_wal_senders: self.max_wal_senders.max(other.max_wal_senders),
+            max_prepared_transactions: self.max_prepared_transactions.max(other.max_prepared_transactions),
+            max_locks_per_transaction: self.max_locks_per_transaction.max(other.max_locks_per_transaction),
+        }
+    }
+}
+
+impl From<&ControlFile> for Needed {
+    fn from(control: &ControlFile) -> Self {
+        Self {
+            max_connections: control.max_connections,
+            max_worker_processes: control.max_worker_processes,
+            max_wal_senders: control.max_wal_senders,
+            max_prepared_transactions: control.max_prepared_transactions,
+            max_locks_per_transaction: control.max_locks_per_transaction,
+        }
+    }
+}
+
+/// What must be set for the recovery to be let through: values that the primary had, in `pg_control` or later
+/// on, and that the data directory's own configuration does not reach. `configuration` is `None` where it
+/// holds no `postgresql.conf`.
 pub fn raised(
-    control: &ControlFile,
+    needed: Needed,
     configuration: Option<&ServerSettings>,
     auto: &ServerSettings,
 ) -> Vec<(&'static str, i32)> {
     let short = |(name, default, least): &Least| {
-        let least = least(control);
+        let least = least(&needed);
         let set = auto.integer(name).or_else(|| configuration?.integer(name)).unwrap_or(*default);
         (set < i64::from(least)).then_some((*name, least))
     };
@@ -199,6 +243,7 @@ mod tests {
             timeline: "1".to_owned(),
             action: "promote",
             role,
+            needed: Needed::default(),
         }
     }
 

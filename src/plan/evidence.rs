@@ -1,6 +1,6 @@
 //! What the plan asks about segments while it searches.
 
-use crate::repository::wal_archive::WalContent;
+use crate::repository::wal_archive::{WalContent, WalLevel};
 use crate::types::{Lsn, Moment, SegmentName, SegmentSize};
 use crate::wal::{Found, Joined, Sought};
 
@@ -44,6 +44,12 @@ impl SegmentFacts {
 }
 
 impl SegmentFacts {
+    /// The first record at or behind a position from which on the server wrote too little for recovery.
+    pub(super) fn minimal_from(&self, from: Lsn) -> Option<Lsn> {
+        let mut changes = self.content.as_ref()?.parameters.iter().filter(|change| change.lsn >= from);
+        changes.find(|change| change.wal_level == WalLevel::Minimal).map(|change| change.lsn)
+    }
+
     /// Whether a commit, an abort or a restore point that starts in this segment, which begins at `start` and is
     /// `size` long, may end in the next one, of which `next` is known.
     pub(super) fn may_go_on(&self, start: Lsn, size: SegmentSize, next: &Self) -> bool {

@@ -284,6 +284,9 @@ pub(super) fn in_the_way(barrier: &Barrier) -> String {
         Barrier::Missing { first, last } => {
             format!("WAL segments {first} to {last} are missing from the archive")
         }
+        Barrier::Minimal { segment, at } => format!(
+            "from {at} on, in WAL segment {segment}, the server wrote with wal_level=minimal, which no recovery can pass over"
+        ),
         Barrier::Broken { segment, why } => format!("WAL segment {segment} cannot be replayed: {why}"),
     }
 }

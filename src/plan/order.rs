@@ -142,6 +142,7 @@ impl Order {
         wal: &mut W,
     ) -> Result<Option<Found>, W::Error> {
         let part = |range: &Range<usize>| Run {
+            from: run.from,
             segments: run.segments.get(range.clone()).unwrap_or_default().to_vec(),
             end: self.end,
             barrier: None,

@@ -5,9 +5,11 @@ use super::choose;
 use super::coverage::Archive;
 use super::evidence::WalReader;
 use super::lineage_plan::on_lineage;
+use super::run::sealed;
 use super::stop::told;
 use super::target::{Stop, Target, TimelineChoice, Wanted};
 use super::window::{Stretch, Window, stretches};
+use crate::pgdata::recovery_settings::Needed;
 use crate::types::{BackupId, Lsn, Moment, SegmentName, TimelineId};
 use crate::wal::Found;
 
@@ -68,6 +70,8 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What can be done instead.
     pub hints: Vec<String>,
+    /// What the server had set on the way, and the restored one must have.
+    pub needed: Needed,
     /// Commits and aborts around a target time whose places are not in the order of their times.
     pub out_of_order: Vec<Found>,
     /// Where there are problems: what can be restored.
@@ -116,7 +120,10 @@ pub fn plan<W: WalReader>(
         choose::one(attempts, wanted)
     };
     Ok(match outcome {
-        Ok(reached) => good(archive, wanted, reached, notes),
+        Ok(reached) => {
+            let needed = needed(archive, &reached, wal)?;
+            good(archive, wanted, reached, needed, notes)
+        }
         Err(refusal) => {
             let mut hints = refusal.hints;
             let stretches = stretches(archive, &usable, wal)?;
@@ -140,11 +147,41 @@ pub fn plan<W: WalReader>(
                 problems: refusal.problems,
                 notes,
                 hints,
+                needed: Needed::default(),
                 out_of_order: Vec::new(),
                 windows: stretches.into_iter().map(|s| s.window).collect(),
             }
         }
     })
+}
+
+/// The highest values that the WAL on the way tells of: recovery pauses, or ends, where it is told of more than
+/// the server has.
+fn needed<W: WalReader>(archive: &Archive, reached: &Reached, wal: &mut W) -> Result<Needed, W::Error> {
+    let run = &reached.run;
+    let mut needed = Needed::default();
+    let mut at = 0;
+    while let Some(segment) = run.segments.get(at) {
+        if let Some((log, behind)) = sealed(archive, &run.segments, at)
+            && !log.parameters
+        {
+            at = behind;
+            continue;
+        }
+        at += 1;
+        let Some(content) = wal.facts(*segment)?.content else { continue };
+        for change in content.parameters.iter().filter(|change| change.lsn >= run.from) {
+            let number = |value: u32| i32::try_from(value).unwrap_or(i32::MAX);
+            needed = needed.and(Needed {
+                max_connections: number(change.max_connections),
+                max_worker_processes: number(change.max_worker_processes),
+                max_wal_senders: number(change.max_wal_senders),
+                max_prepared_transactions: number(change.max_prepared_transactions),
+                max_locks_per_transaction: number(change.max_locks_per_transaction),
+            });
+        }
+    }
+    Ok(needed)
 }
 
 /// The commits on either side of a moment that lies in no window, as targets.
@@ -222,7 +259,13 @@ fn roads(archive: &Archive, usable: &[BackupFacts], wanted: &Wanted) -> Vec<(Tim
     timelines.into_iter().map(|timeline| (timeline, usable.to_vec())).collect()
 }
 
-fn good(archive: &Archive, wanted: &Wanted, reached: Reached, mut notes: Vec<String>) -> RestorePlan {
+fn good(
+    archive: &Archive,
+    wanted: &Wanted,
+    reached: Reached,
+    needed: Needed,
+    mut notes: Vec<String>,
+) -> RestorePlan {
     notes.extend(reached.notes);
     let count = reached.run.segments.len() as u64;
     let wal = reached.run.segments.first().zip(reached.run.segments.last()).map(|(first, last)| WalRange {
@@ -242,6 +285,7 @@ fn good(archive: &Archive, wanted: &Wanted, reached: Reached, mut notes: Vec<Str
         problems: Vec::new(),
         notes,
         hints: Vec::new(),
+        needed,
         out_of_order: reached.mixed,
         windows: Vec::new(),
     }

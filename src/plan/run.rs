@@ -23,11 +23,21 @@ pub enum Barrier {
         /// What is wrong with it.
         why: String,
     },
+    /// From a position on the server wrote too little for recovery: it refuses to go on there (14 and later),
+    /// or goes on and loses data (13).
+    Minimal {
+        /// The segment.
+        segment: SegmentName,
+        /// Where the record starts that says so.
+        at: Lsn,
+    },
 }
 
 /// Segments that follow each other, and where replay of them ends.
 #[derive(Debug, Clone)]
 pub struct Run {
+    /// Where replay begins.
+    pub from: Lsn,
     /// The segments, in order.
     pub segments: Vec<SegmentName>,
     /// Behind the last byte of the last segment that is listed.
@@ -55,7 +65,7 @@ impl Run {
             let barrier = archive
                 .next_on(lineage, number + 1)
                 .map(|next| Barrier::Missing { first: name, last: lineage.segment(next - 1) });
-            return Self { segments, end: piece.unwrap_or(start), barrier };
+            return Self { from, segments, end: piece.unwrap_or(start), barrier };
         }
     }
 
@@ -89,8 +99,8 @@ impl Run {
     }
 
     /// Goes along the segments as recovery would. The run ends where a segment is broken or cut off, or
-    /// behind the segment in which `visit` finds what it looks for. A LOG that is known to be whole is passed
-    /// over where `may_pass` says so of what its roll-up's name tells, and of its last segment on the way.
+    /// behind the segment in which `visit` finds what it looks for. A LOG that is known to be whole, and in which
+    /// no setting was changed, is passed over where `may_pass` says so of what its roll-up's name tells, and of its last segment on the way.
     pub fn replay<W: WalReader, F>(
         self,
         archive: &Archive,
@@ -122,7 +132,9 @@ impl Run {
         while let Some(segment) = all.get(at).copied() {
             match sealed(archive, &all, at) {
                 Some((log, behind))
-                    if all.get(behind - 1).is_some_and(|last| log.whole && may_pass(log, *last)) =>
+                    if all
+                        .get(behind - 1)
+                        .is_some_and(|last| log.whole && !log.parameters && may_pass(log, *last)) =>
                 {
                     at = behind;
                     continue;
@@ -140,8 +152,12 @@ impl Run {
             }
             let facts = wal.facts(segment)?;
             let broken = facts.broken();
+            let minimal = facts.minimal_from(self.from);
             let start = segment.start(archive.segment_size).unwrap_or(Lsn::INVALID);
-            let end = broken.as_ref().map(|(end, _)| (*end).max(start));
+            let cut = broken.as_ref().map(|(end, _)| (*end).max(start));
+            // Whichever comes first.
+            let minimal = minimal.filter(|at| cut.is_none_or(|cut| *at < cut));
+            let end = minimal.or(cut);
             let before = at.checked_sub(1).and_then(|before| all.get(before)).copied();
             let visited = Visited { before, segment, facts: &facts };
             let hit = if facts.unreadable.is_some() { None } else { visit(wal, visited)? };
@@ -150,6 +166,12 @@ impl Run {
                 self.end = start.plus(archive.segment_size.bytes());
                 self.barrier = None;
                 return Ok((self, Some(hit)));
+            }
+            if let Some(at_record) = minimal {
+                self.segments.truncate(at + 1);
+                self.end = at_record;
+                self.barrier = Some(Barrier::Minimal { segment, at: at_record });
+                return Ok((self, None));
             }
             let (Some(end), Some((_, why))) = (end, broken) else {
                 at += 1;

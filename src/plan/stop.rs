@@ -75,7 +75,7 @@ impl Road<'_> {
         let last = last_transaction(&run, self.archive, backup.stop, false, wal)?;
         let told = match &run.barrier {
             // What a broken segment tells may lie behind what recovery can read of it.
-            Some(Barrier::Broken { .. }) => last.as_ref().map(|l| l.time),
+            Some(Barrier::Broken { .. } | Barrier::Minimal { .. }) => last.as_ref().map(|l| l.time),
             _ => run.until(wal)?.max(Some(backup.stop_time)),
         };
         if told < Some(moment) || self.unread(&run, wal)?.is_some() {

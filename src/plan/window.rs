@@ -123,7 +123,7 @@ pub(super) fn stretches<W: WalReader>(
         let (timeline, run) = (a.lineage.timeline(), a.run.clone());
         let from = a.first.stop_time.max(latest_before_the_end(&run, &a.first, archive, wal)?);
         let told = match run.barrier {
-            Some(Barrier::Broken { .. }) => {
+            Some(Barrier::Broken { .. } | Barrier::Minimal { .. }) => {
                 last_transaction(&run, archive, a.first.stop, false, wal)?.map(|found| found.time)
             }
             _ => run.until(wal)?,

@@ -36,6 +36,7 @@ mod round_trip;
 mod s3_through_the_binary;
 mod samples;
 mod segments_of_every_size;
+mod settings_that_recovery_depends_on;
 mod storage_conformance;
 mod storage_faults;
 mod wal_oracle;

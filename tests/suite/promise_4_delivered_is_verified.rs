@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use pitr::operation::restore::{Destination, Ownership, RestoreError, restore};
-use pitr::pgdata::recovery_settings::{RecoverySettings, RecoveryTarget, Role};
+use pitr::pgdata::recovery_settings::{Needed, RecoverySettings, RecoveryTarget, Role};
 use pitr::repository::{Create, HostMemory, Repository};
 use pitr::storage::faulty::{Call, Fault, FaultyStorage};
 use pitr::storage::{FsStorage, StorageErrorKind};
@@ -249,6 +249,7 @@ fn whichever_call_of_the_store_fails_nothing_that_can_be_started_is_left() {
         timeline: "1".to_owned(),
         action: "promote",
         role: Role::Copy,
+        needed: Needed::default(),
     };
     let attempt = |faults: &[(Call, u64, Fault)], name: &str| {
         let storage = Arc::new(FaultyStorage::new(FsStorage::new(dir.join("repo"))));

@@ -249,6 +249,7 @@ impl RestoreArgs {
                 Action::Pause => "pause",
                 Action::Shutdown => "shutdown",
             },
+            needed: plan.needed,
             role: if self.standby {
                 Role::Standby {
                     primary_conninfo: self.primary_conninfo.clone(),

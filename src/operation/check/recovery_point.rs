@@ -266,6 +266,13 @@ fn chain(
             format!("WAL segment {segment}, behind backup {}, cannot be replayed: {why}", backup.id),
             BACK_UP,
         )),
+        Some(Barrier::Minimal { at, .. }) => Err((
+            format!(
+                "from {at} on, behind backup {}, the server wrote with wal_level=minimal: no recovery passes over that",
+                backup.id
+            ),
+            BACK_UP,
+        )),
         None if run.end < backup.stop => Err((
             format!(
                 "backup {} needs the WAL up to {}, and the archive ends at {}",

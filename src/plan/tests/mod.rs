@@ -1,6 +1,7 @@
 //! Plans over made-up archives: every refusal, every choice, and properties that hold whatever is missing.
 
 mod order;
+mod parameters;
 mod world;
 
 use proptest::prelude::*;

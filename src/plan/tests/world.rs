@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 
 use super::super::*;
-use crate::repository::wal_archive::{NamedPoint, WalContent};
+use crate::repository::wal_archive::{NamedPoint, ParameterChange, WalContent, WalLevel};
 use crate::types::{BackupType, Lsn, Moment, SegmentName, SegmentSize, TimelineId};
 use crate::wal::{Found, Sought, TimelineHistory};
 
@@ -39,6 +39,7 @@ pub(super) struct World {
     pub(super) modified: BTreeMap<SegmentName, Moment>,
     pub(super) pieces: Vec<(u32, Lsn, Lsn)>,
     pub(super) backups: Vec<BackupFacts>,
+    pub(super) parameters: Vec<ParameterChange>,
 }
 
 impl World {
@@ -77,6 +78,20 @@ impl World {
             stop_time: second(seconds),
             complete: true,
             size: 1 << 20,
+        });
+        self
+    }
+
+    /// From here on the server ran with another `wal_level` and so many connections.
+    pub(super) fn restarted(mut self, lsn: Lsn, wal_level: WalLevel, max_connections: u32) -> Self {
+        self.parameters.push(ParameterChange {
+            lsn,
+            wal_level,
+            max_connections,
+            max_worker_processes: 8,
+            max_wal_senders: 10,
+            max_prepared_transactions: 0,
+            max_locks_per_transaction: 64,
         });
         self
     }
@@ -201,6 +216,12 @@ impl WalReader for World {
                 times: times.iter().min().copied().zip(times.iter().max().copied()),
                 until: events.iter().map(|e| e.1).max(),
                 restore_points: points.collect(),
+                parameters: self
+                    .parameters
+                    .iter()
+                    .copied()
+                    .filter(|change| SIZE.number_of(change.lsn) == number)
+                    .collect(),
                 ..WalContent::default()
             }),
             modified: self.modified.get(&segment).copied(),

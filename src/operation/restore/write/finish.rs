@@ -10,7 +10,7 @@ use super::{CONTROL, RestoreError};
 use crate::durable::{self, NewFile};
 use crate::pgdata::backup_manifest::ManifestAmendment;
 use crate::pgdata::control_file::ControlFile;
-use crate::pgdata::recovery_settings::{RecoverySettings, Role, raised};
+use crate::pgdata::recovery_settings::{Needed, RecoverySettings, Role, raised};
 use crate::pgdata::server_settings::ServerSettings;
 use crate::pgdata::tablespace_map;
 use crate::repository::RepositoryError;
@@ -45,7 +45,7 @@ impl Finish<'_> {
         let configuration = read(&dir.join("postgresql.conf"))?;
         let mut auto = read(&auto_path)?.unwrap_or_default();
         let raised = raised(
-            &ControlFile::parse(self.control)?,
+            Needed::from(&ControlFile::parse(self.control)?).and(self.settings.needed),
             configuration.as_deref().map(settings_in).as_ref(),
             &settings_in(&auto),
         );
