@@ -162,7 +162,7 @@ fn every_target_is_exact_on(major: u32) {
             "PostgreSQL {major}, seed {seed}, target {number}: {target:?}"
         );
     }
-    println!("PostgreSQL {major}: {targets} targets among {} ends of transactions", history.ends().count());
+    eprintln!("PostgreSQL {major}: {targets} targets among {} ends of transactions", history.ends().count());
 }
 
 #[test]
