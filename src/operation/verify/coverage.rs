@@ -90,6 +90,8 @@ pub(super) struct Lost {
     pub(super) after: Lsn,
     /// The newest backup that would have led there.
     pub(super) from: BackupId,
+    /// How many older ones would have, too.
+    pub(super) older: usize,
     /// Up to the end of this one, which begins behind the hole.
     pub(super) until: Option<(BackupId, Moment)>,
 }
@@ -177,11 +179,20 @@ impl Ground<'_> {
                 continue;
             }
             let backups = || self.backups.iter().filter(|b| b.is_on(way));
-            let Some(from) = backups().rfind(|b| b.stop <= hole.end) else { continue };
+            let leading = || backups().filter(|b| b.stop <= hole.end);
+            let Some(from) = leading().next_back() else { continue };
             let until = backups().find(|b| b.start >= behind).map(|b| (b.id.clone(), b.stop_time));
-            let lost =
-                Lost { timelines: vec![way.timeline()], after: hole.end, from: from.id.clone(), until };
-            match all.iter_mut().find(|l| l.from == lost.from && l.until == lost.until) {
+            let lost = Lost {
+                timelines: vec![way.timeline()],
+                after: hole.end,
+                from: from.id.clone(),
+                older: leading().count() - 1,
+                until,
+            };
+            match all
+                .iter_mut()
+                .find(|l| (&l.from, l.older, &l.until) == (&lost.from, lost.older, &lost.until))
+            {
                 Some(same) => same.timelines.extend(lost.timelines),
                 None => all.push(lost),
             }
@@ -251,13 +262,28 @@ impl Ground<'_> {
     }
 
     /// The number of the first segment that is needed to restore any moment from `since` on: that of the
-    /// newest backup before it, on each way. Without a backup, all of it.
-    pub(super) fn needed_since(&self, since: Moment) -> u64 {
-        let firsts = self.ways.iter().filter_map(|way| {
+    /// newest backup before it, on each way that leads to such a moment. Without a backup, all of it.
+    /// `until` is the latest moment of which a way's WAL tells, where that is known.
+    pub(super) fn needed_since(&self, since: Moment, until: &BTreeMap<TimelineId, Moment>) -> u64 {
+        let last = until.values().max().copied();
+        let leads_there = |way: &&Lineage| {
+            let until = until.get(&way.timeline()).copied();
+            // A moment to come lies on the way that is the furthest now.
+            until.is_none_or(|until| until >= since || Some(until) == last)
+        };
+        let firsts = self.ways.iter().filter(leads_there).filter_map(|way| {
             let on_way = || self.backups.iter().filter(|b| b.is_on(way));
-            let before = on_way().rfind(|b| b.stop_time <= since).or_else(|| on_way().next());
+            // A moment has microseconds, a clock more.
+            let micros = |moment: Moment| moment.0.as_microsecond();
+            let ended = |b: &&BackupFacts| micros(b.stop_time) <= micros(since);
+            let before = on_way().rfind(ended).or_else(|| on_way().next());
             before.map(|b| self.size.number_of(b.start))
         });
         firsts.min().unwrap_or(0)
+    }
+
+    /// The last segment on a way.
+    pub(super) fn last_on(&self, way: &Lineage) -> Option<SegmentName> {
+        self.present(way).last().map(|number| way.segment(number))
     }
 }

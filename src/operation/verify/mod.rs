@@ -26,6 +26,7 @@ mod truth;
 mod unfinished;
 mod wal;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
@@ -40,7 +41,7 @@ use self::problem::Found;
 use self::state::Keeper;
 use crate::operation::seal::seal_complete;
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::Moment;
+use crate::types::{Moment, TimelineId, WalFileName};
 
 /// How a verification is done.
 #[derive(Debug, Clone)]
@@ -167,7 +168,7 @@ fn look(
     }
     let mut facts: Vec<_> = described.iter().filter(|d| d.usable).map(backup::Described::facts).collect();
     facts.sort_by_key(|b| b.stop);
-    let standing = std::collections::BTreeMap::new();
+    let standing = BTreeMap::new();
     let mut ground = Ground {
         size: cluster.segment_size(),
         ways,
@@ -177,7 +178,9 @@ fn look(
         backups: facts,
         first: 0,
     };
-    ground.first = options.since.map_or(0, |since| ground.needed_since(since));
+    if let Some(since) = options.since {
+        ground.first = ground.needed_since(since, &ends(cluster, &ground)?);
+    }
     let needed = |d: &&backup::Described| ground.size.number_of(d.backup.start_lsn) >= ground.first;
     let deep: Vec<_> = described.iter().filter(needed).filter(|d| d.usable && !options.quick).collect();
     let (objects, mut bytes) = inventory.wal_from(ground.first);
@@ -210,4 +213,22 @@ fn look(
     let backups = keeper.state.backups.values().map(|backup| backup.found.clone());
     folders.chain(backups).for_each(|more| found.take_in(more));
     report::put_together(cluster, &inventory, &described, ground, found, checked)
+}
+
+/// The latest moments of which the WAL of each way tells, by the word of its last segment.
+fn ends(cluster: &Cluster<'_>, ground: &Ground<'_>) -> Result<BTreeMap<TimelineId, Moment>, RepositoryError> {
+    let mut ends = BTreeMap::new();
+    for way in &ground.ways {
+        let Some(last) = ground.last_on(way) else { continue };
+        let summary = match cluster.wal_summary(WalFileName::Segment(last)) {
+            Ok(summary) => summary,
+            Err(error) => {
+                problem::judge(error)?;
+                continue;
+            }
+        };
+        let until = summary.and_then(|s| s.wal.and_then(|wal| wal.until).max(s.modified));
+        ends.extend(until.map(|until| (way.timeline(), until)));
+    }
+    Ok(ends)
 }

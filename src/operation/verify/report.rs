@@ -271,8 +271,12 @@ fn in_words(lost: &Lost, time: Option<Moment>) -> String {
         Some((id, time)) => format!(", until {time}, when backup {id} ended"),
         None => String::new(),
     };
+    let older = match lost.older {
+        0 => String::new(),
+        n => format!(" (and {n} older)"),
+    };
     format!(
-        "restores from backup {} past {}{time} on {many} {}{until}",
+        "restores from backup {}{older} past {}{time} on {many} {}{until}",
         lost.from,
         lost.after,
         timelines.join(", ")

@@ -1,14 +1,19 @@
 //! `pitr verify`: what is whole passes, whatever its history; what is not is found, with its kind, its object and its price.
 
 mod damage;
+mod forged;
 mod healthy;
+mod interrupted;
+mod stores;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use pitr::repository::wal_archive::{EncodedFrames, WalContent};
+use pitr::storage::FsStorage;
 use serde_json::Value;
 
-use crate::support::{Outcome, Pitr, Server, StopMode, TestDir};
+use crate::support::{Outcome, Pitr, Server, StopMode, TestDir, wal_bytes};
 
 /// A repository with a history: a backup and WAL on timeline 1, a promotion, a backup and WAL on timeline 2.
 struct Archive {
@@ -89,6 +94,17 @@ impl Archive {
         self.dir.create_dir("pushed");
         let file = self.dir.write(format!("pushed/{name}"), bytes);
         self.pitr.clone().in_dir(self.dir.join("primary")).ok(["archive-push", file.to_str().unwrap()]);
+    }
+
+    /// Puts an object of our own making in the place of a segment's: these bytes, and what its summary says of them.
+    fn forge(&self, name: &str, bytes: &[u8], says: impl FnOnce(&mut WalContent)) {
+        let mut content = WalContent::from(&wal_bytes::scan(name, bytes));
+        says(&mut content);
+        let (length, dir) = (bytes.len() as u64, self.dir.path());
+        let mut frames = EncodedFrames::encode(&mut &bytes[..], length, 3, dir, name, |_| {}).unwrap();
+        let object = Self::segment(name);
+        drop(std::fs::remove_file(self.path(&object)));
+        frames.store(&FsStorage::new(self.root()), &object, name, None, Some(&content)).unwrap();
     }
 
     fn backup(&self, which: usize, name: &str) -> String {
