@@ -3,11 +3,13 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::facts;
 use crate::codec::{CodecError, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_at_most};
-use crate::repository::layout::{LogFacts, RollupName, Xids, name_digest};
+use crate::repository::layout::{LogFacts, RollupName, name_digest};
 use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, Identity, RepositoryError};
 use crate::types::{Moment, SegmentSize, SystemId, TimelineId};
+use crate::wal::Rest;
 
 /// The format number of a roll-up.
 const FORMAT: u32 = 1;
@@ -27,6 +29,8 @@ pub struct Rollup {
     pub log: u32,
     /// All of them, in order.
     pub segments: Vec<RolledSegment>,
+    /// What the segment behind the last one holds of a record that begins in that.
+    pub follows: Option<Rest>,
 }
 
 /// One segment, as its best copy's summary told when the roll-up was made.
@@ -45,7 +49,8 @@ pub struct RolledSegment {
     /// Why no copy of it can be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unreadable: Option<String>,
-    /// What is in it, but for its lists of activity; `None` where that was never recorded.
+    /// What is in it, without the counts by kind and the lists of activity, which only its own summary has;
+    /// `None` where that was never recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub wal: Option<WalContent>,
 }
@@ -67,27 +72,14 @@ struct Header {
     segment_size: SegmentSize,
     timeline: TimelineId,
     log: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    follows: Option<Rest>,
 }
 
 impl Rollup {
     /// The facts that its name carries.
     pub fn facts(&self) -> LogFacts {
-        let (mut times, mut xids) = (None::<(Moment, Moment)>, Xids::None);
-        let (mut whole, mut restore_points, mut parameters) = (true, false, false);
-        for segment in &self.segments {
-            let Some(content) = segment.wal.as_ref().filter(|c| c.not_checked.is_none()) else {
-                (whole, restore_points, parameters, xids) = (false, true, true, Xids::Unknown);
-                continue;
-            };
-            whole &= content.damage.is_none() && content.cut_off_at.is_none();
-            restore_points |= !content.restore_points.is_empty();
-            parameters |= may_change_parameters(content);
-            if let Some((a, b)) = content.times {
-                times = Some(times.map_or((a, b), |(first, last)| (first.min(a), last.max(b))));
-            }
-            xids = joined(xids, xids_of(content));
-        }
-        LogFacts { times, xids, whole, restore_points, parameters }
+        facts::of_log(&self.segments, self.follows.as_ref())
     }
 
     /// How many objects it knows of.
@@ -105,6 +97,7 @@ impl Rollup {
             segment_size: identity.segment_size,
             timeline: self.timeline,
             log: self.log,
+            follows: self.follows.clone(),
         };
         let mut raw = Vec::new();
         append_line(&mut raw, &header).map_err(|e| RepositoryError::damaged(object(), e))?;
@@ -165,7 +158,8 @@ impl Rollup {
         if !numbers.eq(0..header.segment_size.per_log()) {
             return Err(damaged("it does not name every segment of its LOG once and in order"));
         }
-        let rollup = Self { timeline: header.timeline, log: header.log, segments };
+        let (timeline, log, follows) = (header.timeline, header.log, header.follows);
+        let rollup = Self { timeline, log, segments, follows };
         if rollup.named(name.digest.clone()) != *name {
             return Err(damaged("its name says something else"));
         }
@@ -177,34 +171,6 @@ fn append_line(raw: &mut Vec<u8>, value: &impl Serialize) -> serde_json::Result<
     serde_json::to_writer(&mut *raw, value)?;
     raw.push(b'\n');
     Ok(())
-}
-
-/// Whether a segment may hold a change of a parameter that recovery depends on.
-fn may_change_parameters(_content: &WalContent) -> bool {
-    true
-}
-
-/// The transactions that ended in a segment.
-fn xids_of(content: &WalContent) -> Xids {
-    if content.commits + content.aborts == 0 { Xids::None } else { Xids::Unknown }
-}
-
-/// Those of both, in circular order; what spans more than half the circle has no order.
-fn joined(a: Xids, b: Xids) -> Xids {
-    let (low, high) = match (a, b) {
-        (Xids::None, other) | (other, Xids::None) => return other,
-        (Xids::Between(low, high), Xids::Between(l, h)) => (earlier(low, l), later(high, h)),
-        _ => return Xids::Unknown,
-    };
-    if high.wrapping_sub(low) < 1 << 31 { Xids::Between(low, high) } else { Xids::Unknown }
-}
-
-fn earlier(a: u32, b: u32) -> u32 {
-    if a.wrapping_sub(b).cast_signed() < 0 { a } else { b }
-}
-
-fn later(a: u32, b: u32) -> u32 {
-    if a.wrapping_sub(b).cast_signed() < 0 { b } else { a }
 }
 
 /// A newer format is refused before its fields are looked at.

@@ -1,6 +1,6 @@
 //! Roll-ups: what the summaries of all segments of one LOG (4 GiB of WAL) say, in one object.
 //!
-//! A LOG of a timeline that is complete is sealed once. From then on its roll-up's *name* tells a listing
+//! A LOG of a timeline that is complete, and on which another one follows, is sealed once. From then on its roll-up's *name* tells a listing
 //! what a coarse search needs, so that one page of names stands for a thousand LOGs, and its *content* takes
 //! the place of as many summaries as the LOG has segments. The segments stay the truth: a roll-up says what
 //! was there when it was made. `info` believes it; a restore plan lists its own range again, and believes it
@@ -13,6 +13,7 @@
 //! segments, and its name on its content, so that two who seal at once write one object.
 
 mod content;
+mod facts;
 mod listing;
 mod seal;
 

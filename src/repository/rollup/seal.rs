@@ -3,6 +3,7 @@
 use super::{RolledSegment, Rollup, SealedLogs, StoredCopy};
 use crate::repository::abreast::abreast;
 use crate::repository::layout::RollupName;
+use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, RepositoryError};
 use crate::storage::Created;
 use crate::types::{SegmentName, TimelineId, WalFileName};
@@ -14,12 +15,13 @@ pub enum Sealed {
     New(RollupName),
     /// The same roll-up was there.
     Known(RollupName),
-    /// Not every segment of it is there.
+    /// Not every segment of it is there, or not the one behind.
     Incomplete,
 }
 
 impl Cluster<'_> {
-    /// Writes the roll-up of a LOG of which every segment is there. Others may do the same at once: the same
+    /// Writes the roll-up of a LOG of which every segment is there, and the one behind it: a record may end
+    /// in that. Others may do the same at once: the same
     /// segments give the same object. A segment of which no copy can be read is a fact, and kept as one; a
     /// store that does not answer, and a summary of a later version, are errors.
     pub fn seal(&self, timeline: TimelineId, log: u32) -> Result<Sealed, RepositoryError> {
@@ -44,19 +46,34 @@ impl Cluster<'_> {
         ))
     }
 
-    /// What the roll-up of a LOG would hold if it were made now; `None` where a segment is missing.
+    /// What the roll-up of a LOG would hold if it were made now; `None` where a segment is missing, or the one
+    /// behind.
     pub fn roll_up(&self, timeline: TimelineId, log: u32) -> Result<Option<Rollup>, RepositoryError> {
         let copies = self.copies_in_log(timeline, log)?;
         if !copies.keys().map(|seg| u64::from(*seg)).eq(0..self.segment_size().per_log()) {
             return Ok(None);
         }
+        let behind = SegmentName::from_number(
+            timeline,
+            self.segment_size().numbers_of_log(log).end,
+            self.segment_size(),
+        );
+        // One that cannot tell what crosses into it leaves the LOG unsealed.
+        let known = match self.wal_summary(WalFileName::Segment(behind)) {
+            Ok(summary) => summary.and_then(|summary| summary.wal).filter(|wal| wal.not_checked.is_none()),
+            Err(RepositoryError::Damaged { .. }) => None,
+            Err(e) => return Err(e),
+        };
+        let Some(follows) = known.filter(|wal| wal.page_magic.is_some()).map(|wal| wal.rest) else {
+            return Ok(None);
+        };
         let copies: Vec<(u32, Vec<StoredCopy>)> = copies.into_iter().collect();
         let segments = abreast(&copies, |(seg, copies)| {
             self.rolled(SegmentName { timeline, log, seg: *seg }, copies.clone())
         })?;
         // One that vanished meanwhile is missing.
         let segments: Option<Vec<RolledSegment>> = segments.into_iter().collect();
-        Ok(segments.map(|segments| Rollup { timeline, log, segments }))
+        Ok(segments.map(|segments| Rollup { timeline, log, segments, follows }))
     }
 
     fn rolled(
@@ -70,7 +87,7 @@ impl Cluster<'_> {
             Ok(Some(summary)) => Some(RolledSegment {
                 blake3: Some(summary.blake3),
                 modified: summary.modified,
-                wal: summary.wal,
+                wal: summary.wal.map(compact),
                 ..unread
             }),
             Ok(None) => None,
@@ -92,11 +109,19 @@ impl Cluster<'_> {
         certain.retain(|_, name| name.facts.whole);
         let listing = self.list_unsealed(timeline, &certain)?;
         let size = self.segment_size();
-        let complete = |log: &u32| listing.segments.holds_all(size.numbers_of_log(*log));
+        let follows = |log: u32| listing.segments.contains(size.numbers_of_log(log).end);
+        let behind =
+            |log: u32| follows(log) || log.checked_add(1).is_some_and(|next| certain.contains_key(&next));
+        let complete = |log: &u32| listing.segments.holds_all(size.numbers_of_log(*log)) && behind(*log);
         let stale = |log: &u32| {
             let now = listing.logs.get(log).map_or(0, |objects| objects.count);
             sealed.get(log).is_none_or(|name| name.objects < now)
         };
         Ok(listing.logs.keys().copied().filter(|log| complete(log) && stale(log)).collect())
     }
+}
+
+/// Without what is asked of a segment only when it is looked at by itself.
+fn compact(content: WalContent) -> WalContent {
+    WalContent { kinds: Default::default(), activity: None, activity_left_out: 0, ..content }
 }

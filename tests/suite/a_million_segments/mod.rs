@@ -1,9 +1,12 @@
 //! A million segments: what the operator asks costs no more than a hundred requests, and what a roll-up says is proved before a
 //! plan is made of it.
 
+mod sealed;
+
 use std::sync::Arc;
 
-use pitr::operation::restore::Survey;
+use pitr::operation::restore::{Prepared, Survey, prepare};
+use pitr::plan::{Target, TimelineChoice, Wanted};
 use pitr::repository::backup_set::BackupWriter;
 use pitr::repository::backup_set::format::{Backup, Digest, Source, Started, Status, WalMode};
 use pitr::repository::layout::ClusterName;
@@ -54,6 +57,17 @@ impl Vast {
 
     fn cluster(&self) -> Cluster<'_> {
         self.repository.cluster(&self.name, None).unwrap()
+    }
+
+    fn plan(&self, target: Target) -> Prepared {
+        let wanted = Wanted {
+            target,
+            timeline: TimelineChoice::Unsaid,
+            exclusive: false,
+            backup: None,
+            standby: false,
+        };
+        prepare(&self.cluster(), &wanted, &|_| Vec::new()).unwrap()
     }
 
     #[track_caller]
