@@ -142,4 +142,29 @@ fn what_can_be_restored_is_known_with_a_hundred_requests() {
     assert_eq!((held.segments.len(), held.segments.runs().len()), (1_000_000, 1));
     assert_eq!(windows.len(), 1);
     assert_eq!(windows[0].to, commit_time(END - 1));
+
+    let prepared = vast.plan(Target::Latest);
+    vast.expect_few_requests("the plan for the latest state");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.wal.unwrap().last.number(SIZE), Some(END - 1));
+
+    // In the middle of the month, just before the next night's backup.
+    let every = 1_000_000 / BACKUPS;
+    let target = FIRST + 16 * every;
+    let half = jiff::SignedDuration::from_secs(5);
+    let prepared = vast.plan(Target::Time(Moment(commit_time(target).0 + half)));
+    vast.expect_few_requests("the plan for a moment");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.stop.unwrap().at, Lsn((target + 1) * SIZE.bytes() + 40));
+
+    let position = Lsn(target * SIZE.bytes() + 40);
+    let prepared = vast.plan(Target::Lsn(position));
+    vast.expect_few_requests("the plan for a position");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.stop.unwrap().at, position);
+
+    let prepared = vast.plan(Target::Xid(u32::try_from(target).unwrap()));
+    vast.expect_few_requests("the plan for a transaction");
+    assert_eq!(prepared.plan.problems, [""; 0]);
+    assert_eq!(prepared.plan.stop.unwrap().at, position);
 }

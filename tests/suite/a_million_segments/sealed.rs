@@ -219,8 +219,8 @@ fn each_timeline_has_its_own_roll_ups() {
     let survey = Survey::of(&cluster).unwrap();
     let held = |timeline| &survey.archive.timelines[&timeline];
     assert_eq!(held(ONE).sealed.len(), 1);
-    assert_eq!(held(ONE).segments.runs().to_vec(), [FIRST..END].to_vec());
+    assert_eq!(held(ONE).segments, (FIRST..END).collect());
     assert!(held(two).sealed.is_empty());
-    assert_eq!(held(two).segments.runs().to_vec(), [middle().start + 1..middle().end].to_vec());
+    assert_eq!(held(two).segments, (middle().start + 1..middle().end).collect());
     assert_eq!(cluster.seal(two, LOG).unwrap(), Sealed::Incomplete);
 }
