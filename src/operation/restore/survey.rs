@@ -113,7 +113,9 @@ fn archive(cluster: &Cluster<'_>) -> Result<Archive, RepositoryError> {
         for log in sealed.keys() {
             segments.insert(size.numbers_of_log(*log));
         }
-        let (history, orphan) = match history(cluster, *timeline)? {
+        // The first timeline has none.
+        let found = if timeline.0 == 1 { None } else { history(cluster, *timeline)? };
+        let (history, orphan) = match found {
             Some(history) => (history, false),
             None if timeline.0 == 1 || Some(*timeline) == lowest => {
                 (Ok(TimelineHistory::of_first(*timeline)), false)

@@ -2,24 +2,25 @@
 //! plan is made of it.
 
 mod sealed;
+mod whole_way;
 
 use std::sync::Arc;
 
 use pitr::operation::restore::{Prepared, Survey, prepare};
 use pitr::plan::{Target, TimelineChoice, Wanted};
-use pitr::repository::backup_set::BackupWriter;
-use pitr::repository::backup_set::format::{Backup, Digest, Source, Started, Status, WalMode};
 use pitr::repository::layout::ClusterName;
 use pitr::repository::{Cluster, Create, HostMemory, Repository, SystemIdentity};
 use pitr::storage::Storage;
-use pitr::types::{BackupId, BackupType, Lsn, Moment, SegmentSize, SystemId, TimelineId};
+use pitr::types::{Lsn, Moment, SystemId, TimelineId};
 
+use crate::support::synthetic_archive::{SIZE, take_backup};
 use crate::support::{SYSTEM, TestDir, VastStore, commit_time};
 
-const SIZE: SegmentSize = SegmentSize::DEFAULT;
-/// Within a LOG, as `expire` and time leave it.
-const FIRST: u64 = 256 + 17;
-const END: u64 = FIRST + 1_000_000;
+/// Within a LOG, as `expire` leaves it.
+const FIRST: u64 = END - 1_000_000;
+/// A few segments into the last LOG. What is behind the last complete one is in no roll-up, and a plan for the latest state reads
+/// its summaries one by one: 16 MiB segments may be 256 of them.
+const END: u64 = 3907 * 256 + 8;
 /// Nights.
 const BACKUPS: u64 = 30;
 const AT_MOST: u64 = 100;
@@ -75,58 +76,6 @@ impl Vast {
         let (requests, asked) = self.store.asked();
         assert!(requests.total() <= AT_MOST, "{what} took {requests:?}:\n{}", asked.join("\n"));
     }
-}
-
-/// A backup whose WAL begins with a segment and ends in the next one.
-fn take_backup(cluster: &Cluster<'_>, segment: u64) {
-    let time = commit_time(segment);
-    let id = BackupId::new(time.0, BackupType::Full);
-    let empty = zstd::encode_all(&b""[..], 3).unwrap();
-    let digest = Digest { size: 0, blake3: blake3::hash(b"").to_hex().to_string() };
-    let backup = Backup {
-        format: 1,
-        id: id.clone(),
-        kind: BackupType::Full,
-        label: "nightly".to_owned(),
-        annotations: Default::default(),
-        start_time: time,
-        stop_time: Moment(commit_time(segment + 1).0 - jiff::SignedDuration::from_secs(1)),
-        start_lsn: Lsn(segment * SIZE.bytes() + 40),
-        stop_lsn: Lsn((segment + 1) * SIZE.bytes() + 40),
-        timeline: TimelineId(1),
-        stop_timeline: TimelineId(1),
-        system_identifier: SystemId(SYSTEM),
-        postgres_major: 15,
-        server_version: 150_000,
-        source: Source::Primary,
-        segment_size: SIZE,
-        archives: Vec::new(),
-        files: 0,
-        size: 0,
-        stored_size: 0,
-        index: digest.clone(),
-        manifest: digest,
-        catalogue: None,
-        wal: WalMode::Archive,
-        status: Status::Complete,
-        damage: Vec::new(),
-        pitr_version: "0".to_owned(),
-        host: "here".to_owned(),
-    };
-    let started = Started {
-        format: 1,
-        id: id.clone(),
-        start_time: time,
-        start_lsn: backup.start_lsn,
-        timeline: TimelineId(1),
-        host: "here".to_owned(),
-        pid: 1,
-    };
-    let (storage, layout) = (cluster.storage(), cluster.layout());
-    assert!(BackupWriter::start(storage, layout, &started).unwrap());
-    storage.create(&layout.files(&id), empty.clone().into()).unwrap();
-    storage.create(&layout.manifest(&id), empty.into()).unwrap();
-    BackupWriter::new(storage, layout, &id).commit(&backup).unwrap();
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod s3;
 mod server;
 mod small_disk;
 mod standby;
+pub(crate) mod synthetic_archive;
 mod test_dir;
 mod vast_store;
 pub(crate) mod wal_bytes;
@@ -28,8 +29,9 @@ pub(crate) use pitr::{Outcome, Pitr};
 pub(crate) use s3::{Kind as S3Kind, S3Server};
 pub(crate) use server::{Server, ServerBuilder, StopMode};
 pub(crate) use small_disk::SmallDisk;
+pub(crate) use synthetic_archive::{SYSTEM, commit_time};
 pub(crate) use test_dir::TestDir;
-pub(crate) use vast_store::{Requests, SYSTEM, VastStore, commit_time};
+pub(crate) use vast_store::{Requests, VastStore};
 
 /// Asks again until `done` says yes; panics with `what` after `seconds`.
 #[track_caller]
