@@ -33,7 +33,7 @@ fn a_backup_seals_what_became_complete_and_fails_by_no_means_if_it_cannot() {
     server.sql("CREATE TABLE t (n int)");
     // What stands in the way of it is said, and the backup is as good.
     let rollups = repo.join("main/0001/rollup");
-    std::fs::create_dir_all(repo.join("main/0001")).unwrap();
+    server.archive_now();
     std::fs::write(&rollups, b"").unwrap();
     let first = pitr.run(["backup", "--json"]);
     first.expect_code(0);
