@@ -43,7 +43,7 @@ fn a_backup_seals_what_became_complete_and_fails_by_no_means_if_it_cannot() {
     let id = first["id"].as_str().unwrap_or_else(|| panic!("{first}")).to_owned();
     loop {
         server.sql("INSERT INTO t VALUES (1)");
-        if server.archive_now() >= "000000010000000200000000".to_owned() {
+        if server.archive_now().as_str() >= "000000010000000200000000" {
             break;
         }
     }
