@@ -1,4 +1,4 @@
-//! A backup and a restore take a fixed amount of memory, whatever the database's size.
+//! A backup, a restore and a verification take a fixed amount of memory, whatever the database's size.
 
 use std::io::Write as _;
 use std::path::Path;
@@ -44,7 +44,7 @@ fn peak(pitr: &Pitr, arguments: &[&str]) -> u64 {
 }
 
 #[test]
-fn a_backup_and_a_restore_of_several_times_the_limit_stay_far_below_it() {
+fn a_backup_a_restore_and_a_verification_of_several_times_the_limit_stay_far_below_it() {
     let dir = TestDir::new();
     dir.create_dir("repo");
     let server = Server::build(&dir, "primary").start();
@@ -56,7 +56,9 @@ fn a_backup_and_a_restore_of_several_times_the_limit_stay_far_below_it() {
     let to = format!("--to={}", copy.display());
     let backup = peak(&pitr, &["-q", "backup"]);
     let restore = peak(&pitr, &["-q", "restore", &to, "--target", "immediate"]);
+    let verify = peak(&pitr, &["-q", "verify"]);
     assert!((1..LIMIT).contains(&backup), "backup: {backup} MiB");
     assert!((1..LIMIT).contains(&restore), "restore: {restore} MiB");
+    assert!((1..LIMIT).contains(&verify), "verify: {verify} MiB");
     assert_eq!(copy.join("base/noise").metadata().unwrap().len(), (NOISE as u64) << 20);
 }

@@ -29,7 +29,13 @@ pub(super) fn check(cluster: &Cluster<'_>, names: &[RollupName]) -> Result<Found
             },
             Err(error) => match judge(error)? {
                 Verdict::Damaged(_) if replaced(cluster, name, names)? => continue,
-                Verdict::Damaged(why) => (Kind::DamagedRollup, why, AGAIN),
+                // Of what is damaged a good one is stored beside it; where that cannot be, nothing is worse.
+                Verdict::Damaged(why) => match cluster.seal(name.timeline, name.log) {
+                    Ok(_) => {
+                        (Kind::DamagedRollup, why, "it was made again beside this one, which may be removed")
+                    }
+                    Err(_) => (Kind::DamagedRollup, why, AGAIN),
+                },
                 Verdict::Newer(why) => (Kind::NewerFormat, why, "install a newer version of pitr"),
                 Verdict::Unreadable(why) => (Kind::Unreadable, why, "may this user read it?"),
             },

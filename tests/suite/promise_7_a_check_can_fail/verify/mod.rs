@@ -4,6 +4,7 @@ mod damage;
 mod forged;
 mod healthy;
 mod interrupted;
+mod rolled_up;
 mod stores;
 
 use std::path::{Path, PathBuf};
