@@ -14,6 +14,7 @@ mod archive_push;
 pub mod backup;
 mod check;
 mod demo;
+mod events;
 mod hint;
 mod hook;
 mod info;
@@ -54,6 +55,7 @@ enum Verb {
     Backup(backup::BackupArgs),
     /// Brings a database back to a moment: proves the plan, then writes the data directory.
     Restore(restore::RestoreArgs),
+    Events(events::EventsArgs),
     /// Shows clusters, backups, WAL and recovery windows.
     Info,
     /// Looks at the configuration, the store and the server, and says what to do.
@@ -111,6 +113,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         Verb::ArchiveGet(args) => args.run(&cli.global),
         Verb::Backup(args) => take_backup::run(args, &cli.global),
         Verb::Restore(args) => args.run(&cli.global),
+        Verb::Events(args) => args.run(&cli.global),
         Verb::Info => info::run(&cli.global),
         Verb::Check(args) => args.run(&cli.global),
         Verb::Verify(args) => args.run(&cli.global),

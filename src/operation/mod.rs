@@ -6,6 +6,7 @@ pub mod archive_push;
 pub mod backup;
 pub mod check;
 mod data_directory;
+pub mod events;
 pub mod restore;
 pub mod seal;
 pub mod verify;

@@ -40,4 +40,5 @@ mod settings_that_recovery_depends_on;
 mod storage_conformance;
 mod storage_faults;
 mod wal_oracle;
+mod what_happened;
 mod whatever_the_scanner_is_fed;

@@ -1,5 +1,6 @@
 //! `pitr restore`
 
+mod before;
 mod environment;
 mod progress;
 mod recovery;
@@ -13,6 +14,7 @@ use clap::{ArgGroup, Args, ValueEnum};
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now, say};
+use crate::operation::events::EventId;
 use crate::operation::restore::{Destination, prepare_from_any, restore};
 use crate::pgdata::recovery_settings::{RecoverySettings, RecoveryTarget, Role};
 use crate::plan::{RestorePlan, Target, TimelineChoice, Wanted};
@@ -21,7 +23,7 @@ use crate::repository::{Create, Repository, RepositoryError};
 use crate::types::{BackupId, Lsn, Moment, TimelineId};
 
 #[derive(Debug, Args)]
-#[command(group(ArgGroup::new("kind").args(["target_time", "target_lsn", "target_xid", "target_name", "target"])))]
+#[command(group(ArgGroup::new("kind").args(["target_time", "target_lsn", "target_xid", "target_name", "target", "before"])))]
 pub(super) struct RestoreArgs {
     /// The new data directory: missing or empty.
     #[arg(long, value_name = "DIR")]
@@ -38,11 +40,14 @@ pub(super) struct RestoreArgs {
     /// A restore point.
     #[arg(long, value_name = "NAME")]
     target_name: Option<String>,
+    /// Just before an event, by the id that pitr events prints.
+    #[arg(long, value_name = "EVENT")]
+    before: Option<EventId>,
     /// The end of the archive, or the first consistent state.
     #[arg(long, value_enum)]
     target: Option<Word>,
     /// Stops before the target time, LSN or transaction instead of behind it.
-    #[arg(long, conflicts_with_all = ["target", "target_name", "standby"], requires = "kind")]
+    #[arg(long, conflicts_with_all = ["target", "target_name", "before", "standby"], requires = "kind")]
     exclusive: bool,
     /// A number, latest (the newest in the archive) or current (the backup's) [default: the one that the
     /// target lies on].
@@ -118,7 +123,7 @@ fn timeline(text: &str) -> Result<TimelineChoice, String> {
 impl RestoreArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let wanted = self.wanted(&settings)?;
+        let mut wanted = self.wanted(&settings)?;
         let dir = cwd()?.join(&self.to);
         let destination = Destination {
             ownership: recovery::ownership(self.owner.as_deref(), &dir)?,
@@ -144,6 +149,11 @@ impl RestoreArgs {
         }
         if let (true, true, Some(absent)) = (clusters.is_empty(), silent.is_empty(), absent) {
             return Err(absent.into());
+        }
+        if let (Some(id), false) = (self.before, clusters.is_empty()) {
+            let event = before::event(&clusters, id)?;
+            wanted.target = Target::Lsn(event.before);
+            wanted.timeline = self.target_timeline.unwrap_or(TimelineChoice::Number(id.timeline));
         }
         let places = |backup: &Backup| destination.problems(backup);
         let served = prepare_from_any(&clusters, silent, &wanted, &places)?;

@@ -83,6 +83,22 @@ pub(super) fn read(
     snapshot.finish()
 }
 
+/// The names of a running server's objects, and what of them it does not tell; `Err` where it tells none.
+pub fn live_catalogue(
+    info: &ConnInfo,
+    system: SystemId,
+    temp_dir: &Path,
+) -> Result<(Spool, Vec<String>), String> {
+    #[derive(Debug)]
+    struct Silent;
+    impl Monitor for Silent {}
+    crate::durable::create_dirs(temp_dir, crate::durable::DIR_MODE).map_err(|e| chain(&e))?;
+    match read(info, system, (1, temp_dir), &Reins::default(), &Silent) {
+        (Some(spool), facts) => Ok((spool, facts.lacking)),
+        (None, facts) => Err(facts.lacking.join("; ")),
+    }
+}
+
 fn nothing(why: &dyn std::error::Error, monitor: &dyn Monitor) -> (Option<Spool>, Catalogue) {
     let why = chain(why);
     monitor.warning(&format!(
@@ -157,6 +173,7 @@ impl Snapshot<'_> {
             })
             .await?;
         self.facts.databases += 1;
+        self.facts.lsn = self.facts.lsn.max(Some(lsn));
         client.close().await;
         Ok(())
     }

@@ -22,6 +22,7 @@ mod source;
 mod streamed_wal;
 mod wal;
 
+pub use catalogue::live_catalogue;
 pub use destinations::Failure;
 pub use error::BackupError;
 pub use options::{BackupOptions, Monitor, Wal};

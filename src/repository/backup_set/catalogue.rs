@@ -17,6 +17,9 @@ pub struct Catalogue {
     /// Its raw bytes; absent where there is no such object.
     #[serde(flatten)]
     pub object: Option<Digest>,
+    /// Where the WAL was when the last database was read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lsn: Option<Lsn>,
     /// How many databases were read.
     #[serde(default)]
     pub databases: u64,
@@ -181,9 +184,15 @@ mod tests {
         assert_eq!(text, r#"{"databases":0,"relations":0,"lacking":["all of it: refused"]}"#);
         assert_eq!(serde_json::from_str::<Catalogue>(&text).unwrap(), none);
         let digest = Digest { size: 7, blake3: "ab".to_owned() };
-        let some = Catalogue { object: Some(digest), databases: 1, relations: 2, lacking: Vec::new() };
+        let some = Catalogue {
+            object: Some(digest),
+            lsn: Some(Lsn(0x10)),
+            databases: 1,
+            relations: 2,
+            lacking: Vec::new(),
+        };
         let text = serde_json::to_string(&some).unwrap();
-        assert_eq!(text, r#"{"size":7,"blake3":"ab","databases":1,"relations":2}"#);
+        assert_eq!(text, r#"{"size":7,"blake3":"ab","lsn":"0/10","databases":1,"relations":2}"#);
         assert_eq!(serde_json::from_str::<Catalogue>(&text).unwrap(), some);
     }
 }

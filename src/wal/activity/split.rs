@@ -104,6 +104,8 @@ impl Unfinished {
         let body = bytes.get(HEADER..).unwrap_or_default();
         let whole = bytes.len() as u64 == u64::from(header.total);
         match header.rmid {
+            // Of these only a restore point is told; images of pages are the long ones.
+            kind::XLOG if header.info & 0xF0 != 0x70 => Joined::Nothing,
             kind::TRANSACTION | kind::XLOG if !whole => Joined::Unknown,
             kind::TRANSACTION => {
                 let ending = bare_main_data(body).and_then(|data| Ending::read(&header, data, magic));
