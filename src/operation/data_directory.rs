@@ -32,6 +32,17 @@ pub(super) fn system_of(wal_file: &Path, cwd: &Path) -> Result<Option<SystemIden
     Ok(None)
 }
 
+/// Whether a file lies in `pg_wal` of a server that is no standby and does not recover: only there the file's
+/// time says when its WAL was generated, and not when a copy of it was written.
+pub(super) fn is_where_it_was_written(wal_file: &Path, cwd: &Path) -> bool {
+    let absolute = cwd.join(wal_file);
+    let folder = absolute.parent().filter(|folder| folder.ends_with("pg_wal"));
+    folder.and_then(Path::parent).is_some_and(|dir| {
+        let there = |name: &str| dir.join(name).exists();
+        there(ControlFile::PATH) && !there("standby.signal") && !there("recovery.signal")
+    })
+}
+
 /// Whether `cwd` is the data directory of a running server in archive recovery that looks elsewhere for what
 /// is brought to `destination`: it would take exit 0 without its own file for the archive's end.
 pub(super) fn is_not_where_the_server_looks(destination: &Path, file: WalFileName, cwd: &Path) -> bool {

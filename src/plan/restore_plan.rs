@@ -5,6 +5,7 @@ use super::choose;
 use super::coverage::Archive;
 use super::evidence::WalReader;
 use super::lineage_plan::on_lineage;
+use super::road::Road;
 use super::run::sealed;
 use super::stop::told;
 use super::target::{Stop, Target, TimelineChoice, Wanted};
@@ -32,6 +33,10 @@ pub struct BackupFacts {
     pub complete: bool,
     /// Raw bytes of its files.
     pub size: u64,
+    /// Bytes of its parts, as they are stored.
+    pub stored: u64,
+    /// When it began.
+    pub start_time: Moment,
 }
 
 /// WAL that will be replayed.
@@ -70,6 +75,8 @@ pub struct RestorePlan {
     pub notes: Vec<String>,
     /// What can be done instead.
     pub hints: Vec<String>,
+    /// What has to be brought and replayed, and how long that takes.
+    pub road: Option<Road>,
     /// What the server had set on the way, and the restored one must have.
     pub needed: Needed,
     /// Commits and aborts around a target time whose places are not in the order of their times.
@@ -122,7 +129,8 @@ pub fn plan<W: WalReader>(
     Ok(match outcome {
         Ok(reached) => {
             let needed = needed(archive, &reached, wal)?;
-            good(archive, wanted, reached, needed, notes)
+            let road = Road::of(archive, &reached, wal)?;
+            good(archive, wanted, reached, (needed, road), notes)
         }
         Err(refusal) => {
             let mut hints = refusal.hints;
@@ -148,6 +156,7 @@ pub fn plan<W: WalReader>(
                 notes,
                 hints,
                 needed: Needed::default(),
+                road: None,
                 out_of_order: Vec::new(),
                 windows: stretches.into_iter().map(|s| s.window).collect(),
             }
@@ -263,7 +272,7 @@ fn good(
     archive: &Archive,
     wanted: &Wanted,
     reached: Reached,
-    needed: Needed,
+    (needed, road): (Needed, Road),
     mut notes: Vec<String>,
 ) -> RestorePlan {
     notes.extend(reached.notes);
@@ -286,6 +295,7 @@ fn good(
         notes,
         hints: Vec::new(),
         needed,
+        road: Some(road),
         out_of_order: reached.mixed,
         windows: Vec::new(),
     }

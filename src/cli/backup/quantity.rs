@@ -42,6 +42,16 @@ pub(crate) fn bytes(count: u64) -> String {
     indicatif::BinaryBytes(count).to_string()
 }
 
+/// `40 s`, `12 min`, `3.5 h`: as much as an estimate is worth.
+pub(crate) fn time(seconds: f64) -> String {
+    match seconds {
+        s if s < 1.0 => "1 s".to_owned(),
+        s if s < 120.0 => format!("{s:.0} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s => format!("{:.1} h", s / 3600.0),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -55,6 +65,9 @@ mod tests {
         assert_eq!(rate("100"), Ok(100));
         for wrong in ["31", "2G", "x", "", "-1", "1.5M"] {
             assert!(rate(wrong).is_err(), "{wrong}");
+        }
+        for (seconds, shown) in [(0.2, "1 s"), (40.4, "40 s"), (700.0, "12 min"), (12_600.0, "3.5 h")] {
+            assert_eq!(time(seconds), shown);
         }
         assert_eq!(duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(duration("10min"), Ok(Duration::from_secs(600)));

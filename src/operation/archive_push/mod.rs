@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 pub use error::PushError;
 
-use super::data_directory::system_of;
+use super::data_directory::{is_where_it_was_written, system_of};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
 use crate::repository::{Create, HostMemory, Repository, SystemIdentity};
@@ -105,7 +105,12 @@ pub fn archive_push(
         return Err(PushError::Strict { path: shown, what: concern.to_string() });
     }
 
-    let modified = meta.modified().ok().and_then(|t| jiff::Timestamp::try_from(t).ok()).map(Moment);
+    let modified = meta
+        .modified()
+        .ok()
+        .filter(|_| is_where_it_was_written(path, cwd))
+        .and_then(|t| jiff::Timestamp::try_from(t).ok())
+        .map(Moment);
     let mut wal = WalFile { name, file: &file, modified, content: taken.content, frames: taken.frames };
     let (mut outcomes, mut failure) = (Vec::new(), None);
     for storage in storages {

@@ -95,6 +95,8 @@ fn facts_of(backup: &Backup) -> BackupFacts {
         stop_time: backup.stop_time,
         complete: backup.status == Status::Complete,
         size: backup.size,
+        stored: backup.stored_size,
+        start_time: backup.start_time,
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod order;
 mod parameters;
+mod road;
 mod world;
 
 use proptest::prelude::*;

@@ -78,6 +78,8 @@ impl World {
             stop_time: second(seconds),
             complete: true,
             size: 1 << 20,
+            stored: 1 << 18,
+            start_time: second(seconds - 4),
         });
         self
     }

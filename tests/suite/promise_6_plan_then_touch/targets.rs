@@ -120,7 +120,13 @@ fn immediate_latest_and_exclusive_targets_stop_where_the_plan_says() {
     let to = format!("--to={}", history.dir.join("plan").display());
     let words = history.pitr.ok(["restore", &to, "--plan", "--target-xid", &history.xid, "--exclusive"]);
     assert!(words.contains(&format!("before the commit of transaction {}", history.xid)), "{words}");
-    assert!(words.contains("MiB"), "no sizes: {words}");
+    assert!(words.contains("MiB") && words.contains("stored in"), "no sizes: {words}");
+    assert!(
+        words.contains(&format!("told    recovery_target_xid = '{}', exclusive", history.xid)),
+        "{words}"
+    );
+    assert!(words.contains("fetch   about") && words.contains("a second this backup was stored"), "{words}");
+    assert!(words.contains("replay  at most") && words.contains("the server wrote this WAL"), "{words}");
     let plan =
         document(&history.pitr.run(["restore", &to, "--plan", "--json", "--target-time", &history.time]));
     assert_eq!(plan["timeline"], 1);
@@ -128,6 +134,15 @@ fn immediate_latest_and_exclusive_targets_stop_where_the_plan_says() {
     let segments = plan["wal"]["segments"].as_u64().unwrap();
     assert_eq!(plan["wal"]["bytes"].as_u64().unwrap(), segments * (16 << 20));
     assert!(plan["bytes"].as_u64().unwrap() > 1 << 20);
+    assert_eq!(plan["recover"]["time"], plan["target"]["time"]);
+    for stored in [&plan["stored"], &plan["wal"]["stored"]] {
+        assert!((1000..16 << 20).contains(&stored.as_u64().unwrap()), "{plan}");
+    }
+    assert!(plan["estimate"]["fetch"]["seconds"].as_f64().unwrap() > 0.0, "{plan}");
+    assert!(plan["estimate"]["fetch"]["basis"].as_str().unwrap().contains("stored"), "{plan}");
+    for list in ["notes", "hints", "switches", "out_of_order"] {
+        assert_eq!(plan[list], serde_json::json!([]), "{plan}");
+    }
     assert!(!history.dir.join("plan").exists());
 }
 

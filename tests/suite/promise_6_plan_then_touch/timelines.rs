@@ -56,7 +56,15 @@ fn followed_and_never_guessed_on(major: u32) {
         all.extend(arguments);
         document(&pitr.run(all))
     };
-    assert_eq!(plan(&[])["timeline"], 3);
+    let newest = plan(&[]);
+    assert_eq!(newest["timeline"], 3);
+    let switches: Vec<_> = newest["switches"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|s| (s["timeline"].clone(), s["next"].clone()))
+        .collect();
+    assert_eq!(switches, [(1.into(), 2.into()), (2.into(), 3.into())], "{newest}");
 
     let xid = first.sql("BEGIN; INSERT INTO t VALUES ('first again'); SELECT txid_current(); COMMIT;");
     pitr.ok(["backup"]);
