@@ -85,21 +85,17 @@ fn gaps(cluster: &Cluster<'_>, newest: &Backup) -> Result<Finding, RepositoryErr
     let mut missing = Vec::new();
     let mut last = None;
     for timeline in cluster.timelines()?.into_iter().filter(|t| *t >= newest.timeline) {
-        let numbers: Vec<u64> = cluster
-            .segments(timeline)?
-            .into_iter()
-            .filter_map(|s| s.number(size))
-            .filter(|number| *number >= from)
-            .collect();
+        let listing = cluster.list_from(timeline, start.log)?;
         // The backup's own first segment must be there; a later timeline begins where it begins.
         let mut expected = (timeline == newest.timeline).then_some(from);
-        for number in numbers {
-            if let Some(first) = expected.filter(|first| *first < number) {
+        for run in listing.segments.runs().iter().filter(|run| run.end > from) {
+            let begin = run.start.max(from);
+            if let Some(first) = expected.filter(|first| *first < begin) {
                 let first = SegmentName::from_number(timeline, first, size);
-                missing.push((first, SegmentName::from_number(timeline, number - 1, size)));
+                missing.push((first, SegmentName::from_number(timeline, begin - 1, size)));
             }
-            expected = Some(number + 1);
-            last = Some(SegmentName::from_number(timeline, number, size));
+            expected = Some(run.end);
+            last = Some(SegmentName::from_number(timeline, run.end - 1, size));
         }
     }
     Ok(match (missing.first(), last) {

@@ -82,6 +82,8 @@ struct AtHand {
     runtime: Runtime,
     client: ReplicationClient,
     identity: SystemIdentity,
+    /// It knows only what has reached it.
+    standby: bool,
 }
 
 /// Judges each repository.
@@ -104,12 +106,13 @@ fn connect(info: &ConnInfo) -> Result<AtHand, PostgresError> {
         .enable_all()
         .build()
         .map_err(|e| PostgresError::Protocol(format!("cannot start what speaks to the server: {e}")))?;
-    let (client, identity) = runtime.block_on(async {
+    let (client, identity, standby) = runtime.block_on(async {
         let mut client = ReplicationClient::connect(info).await?;
         let identity = client.identify_system().await?;
-        Ok::<_, PostgresError>((client, identity))
+        let standby = client.is_standby().await?;
+        Ok::<_, PostgresError>((client, identity, standby))
     })?;
-    Ok(AtHand { runtime, client, identity })
+    Ok(AtHand { runtime, client, identity, standby })
 }
 
 /// What the archive can bring back: the newest backup, and the WAL behind it without a gap.
@@ -158,6 +161,7 @@ fn judge(
         Ok(server) => server,
         Err(why) => return clock(&format!("no server could be asked ({why})"), &mut wal),
     };
+    let known = if server.standby { ", as far as this standby knows" } else { "" };
     let position = server.identity.position;
     let end = chain.run.end;
     if end >= position {
@@ -165,7 +169,7 @@ fn judge(
             ask,
             url,
             Duration::ZERO,
-            format!("all that the server has written, up to {position}, is there"),
+            format!("all that the server has written, up to {position}, is there{known}"),
         ));
     }
     Ok(match first_commit(&server.runtime, &mut server.client, &cluster, &chain.lineage, end, position) {
@@ -173,7 +177,7 @@ fn judge(
             ask,
             url,
             Duration::ZERO,
-            format!("nothing was committed behind {end}, up to where the archive goes"),
+            format!("the archive goes up to {end}, and nothing was committed behind that{known}"),
         ),
         Ok(Unarchived::Commit(found)) => {
             let lag = ask.now.0.duration_since(found.time.0).unsigned_abs();

@@ -91,6 +91,11 @@ impl Cluster<'_> {
         Ok(all)
     }
 
+    /// The segments of a timeline from a LOG on, sealed or not.
+    pub fn list_from(&self, timeline: TimelineId, log: u32) -> Result<Listing, RepositoryError> {
+        self.list_part(timeline, &(log..=u32::MAX))
+    }
+
     fn list_part(
         &self,
         timeline: TimelineId,

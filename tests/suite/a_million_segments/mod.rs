@@ -2,6 +2,7 @@
 //! plan is made of it.
 
 mod sealed;
+mod stores;
 mod whole_way;
 
 use std::sync::Arc;

@@ -85,6 +85,19 @@ fn a_recovery_point_too_far_back_is_a_problem_and_an_idle_server_is_none() {
     std::fs::write(&object, kept).unwrap();
     dir.account().own(&object);
     expect(&pitr, "1h", true, Some("server"), "");
+    // Of several repositories each is judged, and the worst counts.
+    let second = dir.create_dir("second");
+    let both = format!(
+        "[[repository]]\nurl = \"file://{}\"\n[[repository]]\nurl = \"file://{}\"\n",
+        dir.join("repo").display(),
+        second.display()
+    );
+    let config = dir.write("both.toml", both);
+    let two = Pitr::new(&dir).without("PITR_REPOSITORY").env("PITR_CONFIG", config.display().to_string());
+    let done = two.connecting_to(&server).run(["check", "--max-lag", "1h"]);
+    done.expect_code(3);
+    let lines: Vec<&str> = done.stdout.lines().filter(|l| l.contains("recovery point (file://")).collect();
+    assert!(lines.len() == 2 && lines[0].starts_with("ok ") && lines[1].starts_with("PROBLEM"), "{lines:?}");
     std::fs::rename(dir.join("repo"), dir.join("away")).unwrap();
     expect(&pitr, "1h", false, None, "cannot");
 }
