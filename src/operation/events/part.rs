@@ -4,7 +4,7 @@ use std::cell::RefCell;
 
 use crate::repository::wal_archive::{NamedPoint, WalContent};
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::{Moment, SegmentName, WalFileName};
+use crate::types::{Lsn, Moment, SegmentName, WalFileName};
 use crate::wal::{Activity, Magic, Rest, SegmentScan, SegmentScanner, Unfinished};
 
 /// Where a segment's bytes are.
@@ -150,6 +150,53 @@ pub(super) fn read(cluster: &Cluster<'_>, source: Source) -> Result<Part, Reposi
         }
         Err(e) => Err(e),
     }
+}
+
+/// Reads the end of a transaction whose record begins in `first` and ends in `second`, and is too long for their
+/// summaries. What the transaction did in `first` is not in it: that is in the segment's own list.
+pub(super) fn read_split(
+    cluster: &Cluster<'_>,
+    first: Source,
+    second: Source,
+    lsn: Lsn,
+) -> Result<Option<Activity>, RepositoryError> {
+    /// As much as is ever looked at of a record.
+    const HEAD: usize = 1 << 20;
+    let (Some(before), Some(behind)) = (first.file(), second.file()) else { return Ok(None) };
+    let fresh = || SegmentScanner::detailed(first.segment(), cluster.segment_size());
+    let scanner = RefCell::new(fresh());
+    let head = RefCell::new(Vec::new());
+    let restart = || {
+        scanner.replace(fresh());
+        Ok(())
+    };
+    let take = |chunk: Vec<u8>| {
+        let mut scanner = scanner.borrow_mut();
+        scanner.push(&chunk);
+        drop(scanner.drain());
+        Ok::<(), RepositoryError>(())
+    };
+    let forget = || {
+        head.borrow_mut().clear();
+        Ok(())
+    };
+    let keep = |chunk: Vec<u8>| {
+        let mut head = head.borrow_mut();
+        let room = HEAD.saturating_sub(head.len()).min(chunk.len());
+        head.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        Ok::<(), RepositoryError>(())
+    };
+    let read = cluster.fetch(before, restart, take).and_then(|_| cluster.fetch(behind, forget, keep));
+    match read {
+        Ok(_) => {}
+        Err(RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. }) => return Ok(None),
+        Err(e) => return Err(e),
+    }
+    let mut scanner = scanner.into_inner();
+    scanner.finish_split(&head.into_inner());
+    let ended =
+        scanner.drain().into_iter().find(|activity| activity.end.as_ref().is_some_and(|e| e.lsn == lsn));
+    Ok(ended.map(|activity| Activity { xid: activity.xid, end: activity.end, ..Activity::default() }))
 }
 
 /// Does the same for many, several at a time; the answers are in the order of the questions.

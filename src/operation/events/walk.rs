@@ -39,8 +39,8 @@ pub(super) struct Walk<'a> {
     files: Option<&'a TableFiles>,
     monitor: &'a dyn Monitor,
     kept: HashMap<u64, Part>,
-    /// The record that goes on in the segment with this number.
-    unfinished: Option<(u64, Unfinished)>,
+    /// The segment before, and the record of it that goes on in the next one.
+    unfinished: Option<(Place, Unfinished)>,
     /// Transactions that may be worth a line.
     pub(super) committed: Vec<Committed>,
     pub(super) points: Vec<Event>,
@@ -247,26 +247,35 @@ impl<'a> Walk<'a> {
             self.unread.push(format!("segment {} is not read to its end: {why}", place.source.segment()));
         }
         let ours = |lsn: Lsn| stretch.owns(lsn) && place.until.is_none_or(|end| lsn < end);
-        let before = self.unfinished.take().filter(|(number, _)| *number == place.number);
+        let before = self.unfinished.take().filter(|(before, _)| before.number + 1 == place.number);
         let mut committed = Vec::new();
         let mut points: Vec<(String, Moment, Lsn)> = Vec::new();
-        if let (Some((_, unfinished)), Some(rest), Some(magic)) = (before, &part.rest, part.magic) {
-            match unfinished.join(rest, magic) {
-                Joined::Activity(activity) => {
-                    committed.extend(joiner.segment(vec![*activity], stretch.timeline))
+        if let (Some((first, unfinished)), Some(rest), Some(magic)) = (before, &part.rest, part.magic) {
+            let lsn = unfinished.lsn;
+            let activity = match unfinished.join(rest, magic) {
+                Joined::Activity(activity) => Some(*activity),
+                Joined::RestorePoint { name, time, lsn } => {
+                    points.push((name, time, lsn));
+                    None
                 }
-                Joined::RestorePoint { name, time, lsn } => points.push((name, time, lsn)),
-                Joined::Nothing => {}
-                Joined::Unknown if told => self.unread.push(format!(
-                    "the record at {}, which goes on in segment {}, is too long to be read",
-                    unfinished.lsn,
-                    place.source.segment()
-                )),
-                Joined::Unknown => {}
+                Joined::Nothing => None,
+                Joined::Unknown => {
+                    let read = part::read_split(self.cluster, first.source, place.source, lsn)?;
+                    if read.is_none() && told {
+                        let segment = place.source.segment();
+                        self.unread.push(format!(
+                            "the record at {lsn}, which goes on in segment {segment}, is not read"
+                        ));
+                    }
+                    read
+                }
+            };
+            if let Some(activity) = activity {
+                committed.extend(joiner.segment(vec![activity], stretch.timeline));
             }
         }
         committed.extend(joiner.segment(listed, stretch.timeline));
-        self.unfinished = part.unfinished.map(|unfinished| (place.number + 1, unfinished));
+        self.unfinished = part.unfinished.map(|unfinished| (place, unfinished));
         if !told {
             return Ok(());
         }

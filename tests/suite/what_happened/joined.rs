@@ -113,3 +113,25 @@ fn no_commit_is_lost_between_two_segments() {
         (before + 1..=before + 30000).filter(|xid| xids.binary_search(xid).is_err()).collect();
     assert_eq!(missing, Vec::<u64>::new());
 }
+
+/// The commit of a DROP of many tables lists more than a summary keeps of a record that crosses a border.
+#[test]
+fn a_long_commit_across_a_border_is_read_from_both_segments() {
+    let dir = TestDir::new();
+    let (server, pitr) = archiving(&dir, 15, &[]);
+    server.sql("CREATE SCHEMA many; DO $$BEGIN FOR i IN 1..120 LOOP EXECUTE format('CREATE TABLE many.t%s (i int PRIMARY KEY, t text)', i); END LOOP; END$$;");
+    drop(pitr.ok(["backup", "--wal=archive"]));
+    // Fills the segment up to a few kilobytes before its end, page headers counted.
+    server.sql(
+        "BEGIN; DROP SCHEMA many CASCADE;
+         SELECT FROM pg_logical_emit_message(true, 'fill', repeat('x', greatest(0, ((1048576
+             - mod(pg_current_wal_insert_lsn() - '0/0'::pg_lsn, 1048576)) * 8168 / 8192)::int - 3000)));
+         COMMIT;",
+    );
+    server.archive_now();
+    let drops = events(&pitr, &["--kind", "drop"]);
+    assert_eq!(drops.len(), 120, "{:?}", short(&drops));
+    let at = drops[0]["lsn"].as_str().unwrap().split_once('/').unwrap().1;
+    let into_segment = u64::from_str_radix(at, 16).unwrap() % (1 << 20);
+    assert!(into_segment > (1 << 20) - 4000, "the record at {at} crosses no border");
+}
