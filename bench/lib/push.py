@@ -8,15 +8,16 @@ from lib import measure
 from lib.cluster import Cluster
 
 
-def make_segments(directory, scale, count):
+def make_segments(directory, scale, count, name="segments", settings=()):
     """A directory that looks like a data directory to `archive-push`: `count` segments of pgbench's WAL,
     as the server handed them to archive_command."""
-    place = os.path.join(directory, "segments")
+    place = os.path.join(directory, name)
     wal = os.path.join(place, "pg_wal")
     os.makedirs(wal)
     os.makedirs(os.path.join(place, "global"))
-    cluster = Cluster(directory, "wal", [
+    cluster = Cluster(directory, f"server-of-{name}", [
         "archive_mode = on", f"archive_command = 'cp %p {wal}/%f'", "fsync = off",
+        *settings,
     ])
     cluster.start()
     try:
@@ -67,46 +68,42 @@ def segments(run):
     wall = measure.median([s["wall"] for s in a]) / measure.median([s["wall"] for s in b])
     run.goal("wall p50 of archive-push / (zstd -3 + fsync)", wall, 1.3)
     run.fact("archive-push, wall p50 in ms", measure.median([s["wall"] for s in a]) * 1000)
-    scan(run, place, names, env)
+    scan(run)
     start_up(run, place, names, env)
 
 
-def scan_alone(run):
-    """The scan against the push, without the rest of `segments`."""
-    place, names = make_segments(run.directory, run.scale("wal", 20), run.rounds("push", 24) + 1)
-    repository = os.path.join(run.directory, "push-repository")
+def scan(run):
+    """What the scan for the summary takes of `archive-push`'s CPU, over WAL that is mostly images of pages, as
+    behind each checkpoint, and over the densest that pgbench writes: nothing but small records."""
+    if run.scanner is None:
+        return run.missing("CPU of the scan / archive-push", "--binary was given, and no sources of the same version")
+    for kind, settings in (("pages", ()), ("small records", ("full_page_writes = off",))):
+        scan_of(run, kind, settings)
+
+
+def scan_of(run, kind, settings):
+    often = 20
+    name = "scan-of-" + kind.replace(" ", "-")
+    place, names = make_segments(run.directory, run.scale("wal", 20), run.rounds("scan", 12) + 1, name, settings)
+    repository = os.path.join(run.directory, name + "-repository")
     os.mkdir(repository)
     env = environment(run.directory, f"file://{repository}")
-    measure.run([run.binary, "archive-push", f"pg_wal/{names.pop()}"], env=env, cwd=place)
-    scan(run, place, names, env)
-
-
-def scan(run, place, names, env):
-    """What the scan for the summary takes of `archive-push`'s CPU: the same segment is pushed into a repository
-    that has it not, and scanned so often that reading it and starting a process are lost in it."""
-    what = "CPU of the scan / archive-push"
-    if run.scanner is None:
-        return run.missing(what, "--binary was given, and the scan is measured from the sources")
-    often = 20
-    repository = os.path.join(run.directory, "scan-repository")
-    os.mkdir(repository)
-    env = {**env, "PITR_REPOSITORY": f"file://{repository}"}
-    # The first contact makes the repository's identity.
     push = [run.binary, "archive-push"]
-    measure.run([*push, f"pg_wal/{names[-1]}"], env=env, cwd=place)
+    # The first contact makes the repository's identity.
+    measure.run([*push, f"pg_wal/{names.pop()}"], env=env, cwd=place)
+
+    def scanned(number):
+        """So often that reading the file and starting a process are lost in it."""
+        sample = measure.run([run.scanner, str(often), os.path.join(place, "pg_wal", names[number])])
+        return {**sample, "cpu": round(sample["cpu"] / often, 6), "wall": round(sample["wall"] / often, 6)}
 
     def pushed(number):
         return measure.run([*push, f"pg_wal/{names[number]}"], env=env, cwd=place)
 
-    def scanned(number):
-        file = os.path.join(place, "pg_wal", names[number])
-        sample = measure.run([run.scanner, str(often), file])
-        return {**sample, "cpu": round(sample["cpu"] / often, 6), "wall": round(sample["wall"] / often, 6)}
-
-    a, b = measure.in_turn(len(names) - 1, scanned, pushed)
-    run.keep("the scan of a segment", "archive-push of it", a, b)
-    run.goal(what, measure.ratio(a, b, "cpu"), 0.10)
-    run.fact("the scan of a segment, CPU in ms", measure.median([s["cpu"] for s in a]) * 1000)
+    a, b = measure.in_turn(len(names), scanned, pushed)
+    run.keep(f"the scan of a segment of {kind}", "archive-push of it", a, b)
+    run.goal(f"CPU of the scan / archive-push, {kind}", measure.ratio(a, b, "cpu"), 0.10)
+    run.fact(f"the scan of a segment of {kind}, CPU in ms", measure.median([s["cpu"] for s in a]) * 1000)
 
 
 def start_up(run, place, names, env):
