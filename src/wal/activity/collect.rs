@@ -1,6 +1,7 @@
 //! Collecting activities while records go by, in constant memory and little time.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use super::in_place::{InPlace, PG_DATABASE};
@@ -63,9 +64,11 @@ impl Hasher for XidHasher {
 #[derive(Debug)]
 pub(in crate::wal) struct Collector {
     limits: Limits,
-    open: HashMap<u32, Activity, BuildHasherDefault<XidHasher>>,
+    /// In boxes: the map moves what it holds, and an activity is hundreds of bytes.
+    open: HashMap<u32, Box<Activity>, BuildHasherDefault<XidHasher>>,
     /// Emptied ones, so that a segment of ten thousand small transactions makes a handful of allocations.
-    spare: Vec<Activity>,
+    #[expect(clippy::vec_box, reason = "they go into the map as they are")]
+    spare: Vec<Box<Activity>>,
     /// How many of the open ones made a file: only then is it looked at which files other records change.
     creating: usize,
     in_place: InPlace,
@@ -221,10 +224,10 @@ impl Collector {
 
     /// A transaction ends.
     pub(in crate::wal) fn end(&mut self, ending: Ending, lsn: Lsn, previous: Lsn) {
-        let mut activity = self.take(ending.xid).unwrap_or_default();
+        let mut activity = self.take(ending.xid).or_else(|| self.spare.pop()).unwrap_or_default();
         for subtransaction in &ending.subtransactions {
             if let Some(part) = self.take(*subtransaction) {
-                activity.absorb(part);
+                activity.absorb(*part);
             }
         }
         activity.xid = ending.xid;
@@ -255,13 +258,13 @@ impl Collector {
         end.left_out = left_out;
         self.left_out += u64::from(left_out > 0);
         activity.end = Some(end);
-        self.list(activity);
+        self.list(*activity);
     }
 
     /// Gives what was collected, in the order of the ends, and behind them what was still going on; with how
     /// much was left out.
     pub(in crate::wal) fn finish(mut self) -> (Vec<Activity>, u64) {
-        let mut open: Vec<_> = self.open.drain().map(|(_, activity)| activity).collect();
+        let mut open: Vec<_> = self.open.drain().map(|(_, activity)| *activity).collect();
         open.sort_unstable_by_key(|activity| activity.xid);
         for activity in open {
             self.list(activity);
@@ -293,27 +296,25 @@ impl Collector {
     }
 
     fn with(&mut self, xid: u32, change: impl FnOnce(&mut Activity)) {
-        if !self.open.contains_key(&xid) {
-            if self.open.len() >= self.limits.open {
-                self.left_out += 1;
-                return;
+        let full = self.open.len() >= self.limits.open;
+        match self.open.entry(xid) {
+            Entry::Occupied(known) => change(known.into_mut()),
+            Entry::Vacant(_) if full => self.left_out += 1,
+            Entry::Vacant(place) => {
+                let mut fresh = self.spare.pop().unwrap_or_default();
+                fresh.xid = xid;
+                change(place.insert(fresh));
             }
-            let mut fresh = self.spare.pop().unwrap_or_default();
-            fresh.xid = xid;
-            self.open.insert(xid, fresh);
-        }
-        if let Some(activity) = self.open.get_mut(&xid) {
-            change(activity);
         }
     }
 
-    fn take(&mut self, xid: u32) -> Option<Activity> {
+    fn take(&mut self, xid: u32) -> Option<Box<Activity>> {
         let activity = self.open.remove(&xid)?;
         self.creating -= usize::from(!activity.created.is_empty());
         Some(activity)
     }
 
-    fn give_back(&mut self, mut activity: Activity) {
+    fn give_back(&mut self, mut activity: Box<Activity>) {
         if self.spare.len() < 64 {
             activity.rows.clear();
             activity.created.clear();

@@ -31,6 +31,7 @@
 //! as such by the next page's header, and is no damage. Behind damage, reading goes on: at the broken
 //! record's end if the next one links to it, otherwise on the next page that belongs here.
 
+mod checksum;
 mod content;
 mod records;
 mod sought;

@@ -1,6 +1,7 @@
 //! Following the records through a segment's pages.
 
 use super::Verdict;
+use super::checksum::Small;
 use super::content::Content;
 use super::sought::Found;
 use super::summary::{Damage, DamageKind, EarlyEnd, Ends, SegmentScan};
@@ -62,6 +63,7 @@ pub(super) struct Records {
     state: State,
     split: [u8; HEADER],
     current: Option<Current>,
+    small: Small,
     kept: Vec<u8>,
     prev: Previous,
     suspect: Option<Suspect>,
@@ -81,6 +83,7 @@ impl Records {
             state: State::Lost,
             split: [0; HEADER],
             current: None,
+            small: Small::new(),
             kept: Vec::new(),
             prev: Previous::Before(start),
             suspect: None,
@@ -285,16 +288,26 @@ impl Records {
             self.state = State::Header { have: 0 };
             return self.more_header(bytes, at, 0);
         };
-        let Some(record) = self.begin(raw, at) else { return 0 };
-        let total = usize::try_from(record.header.total).unwrap_or(usize::MAX);
+        let header = RecordHeader::read(raw);
+        let Some(tentative) = self.begin(&header, at) else { return 0 };
+        let total = usize::try_from(header.total).unwrap_or(usize::MAX);
         let Some(body) = bytes.get(HEADER..total) else {
-            self.current = Some(record);
-            self.state = State::Body { left: u64::from(record.header.total) - HEADER as u64 };
+            self.current = Some(Current { tentative, ..Current::new(raw, at) });
+            self.state = State::Body { left: u64::from(header.total) - HEADER as u64 };
             return HEADER;
         };
-        let end = at.plus(total as u64);
-        self.record(&record, crc32c::crc32c(body), body, end);
-        total
+        let before_crc =
+            raw.first_chunk::<HEADER_BEFORE_CRC>().map_or(&[][..], <[u8; HEADER_BEFORE_CRC]>::as_slice);
+        let crc = self.small.checksum(body, before_crc);
+        self.record(at, &header, tentative, crc, body, at.plus(total as u64));
+        // One step for a record and what fills up to the next: most are followed by a few zeros.
+        match self.state {
+            State::Padding { left } if total + left <= bytes.len() => {
+                self.state = State::Start;
+                total + left
+            }
+            _ => total,
+        }
     }
 
     /// More of a header that is split. Its length is known as soon as four bytes are there.
@@ -313,9 +326,10 @@ impl Records {
         self.state = State::Header { have };
         let raw = self.split;
         if have == HEADER {
-            if let Some(record) = self.begin(&raw, start) {
-                self.current = Some(record);
-                let left = u64::from(record.header.total) - HEADER as u64;
+            let header = RecordHeader::read(&raw);
+            if let Some(tentative) = self.begin(&header, start) {
+                self.current = Some(Current { tentative, ..Current::new(&raw, start) });
+                let left = u64::from(header.total) - HEADER as u64;
                 self.state = State::Body { left };
                 if left == 0 {
                     self.split_record_ends(at.plus(copied as u64));
@@ -328,11 +342,9 @@ impl Records {
         copied
     }
 
-    /// Checks a header's length and link.
-    fn begin(&mut self, raw: &[u8; HEADER], at: Lsn) -> Option<Current> {
-        let mut record = Current::new(raw, at);
-        let header = record.header;
-        if !self.sane(&header, at) {
+    /// Checks a header's length and link: `None` where no record can be, else whether it is tentative.
+    fn begin(&mut self, header: &RecordHeader, at: Lsn) -> Option<bool> {
+        if !self.sane(header, at) {
             return None;
         }
         let linked = match self.prev {
@@ -354,11 +366,10 @@ impl Records {
             };
             let kind = DamageKind::Link { expected, found: header.prev };
             self.suspect(Suspect { damage: Damage { lsn: at, kind }, why: EarlyEnd::NoRecord, own: false });
-            record.tentative = true;
         }
         self.scan.first_record.get_or_insert(at);
         self.kept.clear();
-        Some(record)
+        Some(!linked)
     }
 
     /// Whether a record can have this length; what has not is the end, or damage.
@@ -385,29 +396,38 @@ impl Records {
     fn split_record_ends(&mut self, end: Lsn) {
         let Some(record) = self.current.take() else { return };
         let kept = std::mem::take(&mut self.kept);
-        self.record(&record, record.crc, &kept, end);
+        let crc = crc32c::crc32c_append(record.crc, &record.raw);
+        self.record(record.start, &record.header, record.tentative, crc, &kept, end);
         self.kept = kept;
     }
 
-    /// A record is complete: `body_crc` covers its whole body, `body` may be cut off.
-    fn record(&mut self, record: &Current, body_crc: u32, body: &[u8], end: Lsn) {
-        self.prev = Previous::At(record.start);
+    /// A record is complete: `crc` covers all of it, `body` may be cut off.
+    fn record(
+        &mut self,
+        start: Lsn,
+        header: &RecordHeader,
+        tentative: bool,
+        crc: u32,
+        body: &[u8],
+        end: Lsn,
+    ) {
+        self.prev = Previous::At(start);
         self.end_record(end);
-        if record.tentative {
+        if tentative {
             return;
         }
-        if crc32c::crc32c_append(body_crc, &record.raw) != record.header.crc {
-            let damage = Damage { lsn: record.start, kind: DamageKind::Checksum };
+        if crc != header.crc {
+            let damage = Damage { lsn: start, kind: DamageKind::Checksum };
             return self.suspect(Suspect { damage, why: EarlyEnd::NoRecord, own: self.on_last_page });
         }
         self.scan.records += 1;
-        self.scan.last_record = Some(record.start);
+        self.scan.last_record = Some(start);
         self.move_valid_end(end);
-        if record.header.is_switch() {
+        if header.is_switch() {
             self.state = State::Unused { zeros: true };
         }
-        let body = body.get(..record.header.kept()).unwrap_or(body);
-        self.content.record(record.start, &record.header, body, self.magic, &mut self.scan);
+        let body = body.get(..header.kept()).unwrap_or(body);
+        self.content.record(start, header, body, self.magic, &mut self.scan);
     }
 
     fn end_record(&mut self, end: Lsn) {
