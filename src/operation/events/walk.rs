@@ -187,7 +187,9 @@ impl<'a> Walk<'a> {
         let sources: Vec<_> =
             short.iter().filter_map(|at| places.get(*at)).map(|place| place.source).collect();
         let cluster = self.cluster;
-        let read = part::of_each(&sources, READ_AT_ONCE, |source| part::read(cluster, source))?;
+        // The transactions of a segment of a gigabyte alone may fill a gigabyte.
+        let at_once = if cluster.segment_size().bytes() > 64 << 20 { 1 } else { READ_AT_ONCE };
+        let read = part::of_each(&sources, at_once, |source| part::read(cluster, source))?;
         for (at, part) in short.into_iter().zip(read) {
             if let Some(place) = parts.get_mut(at) {
                 *place = part;
