@@ -14,6 +14,8 @@ use crate::types::BackupId;
 #[derive(Debug)]
 pub(super) struct Described {
     pub(super) backup: Backup,
+    /// Its index is good, and all that it names is there.
+    pub(super) readable: bool,
     /// It can be restored, as far as that shows without reading all of it.
     pub(super) usable: bool,
 }
@@ -75,13 +77,14 @@ pub(super) fn describe(
         contents(cluster, &backup, found)?;
     }
     let mut new = found.findings.iter().skip(before);
-    let usable = new.all(|f| f.about == About::Nothing) && backup.status == Status::Complete;
+    let readable = new.all(|f| f.about == About::Nothing);
+    let usable = readable && backup.status == Status::Complete;
     if backup.status == Status::Damaged {
         let what = format!("the server found damaged pages: {}", backup.damage.join("; "));
         let todo = "repair what the server reported, and take a new backup (pitr backup)";
         found.add(Kind::DamagedPages, &descriptor, what, todo, about());
     }
-    Ok(Some(Described { backup, usable }))
+    Ok(Some(Described { backup, readable, usable }))
 }
 
 /// Index, manifest, and the sizes of parts.

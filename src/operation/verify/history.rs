@@ -49,14 +49,17 @@ pub(super) fn ways(
                     format!("is {}.history still in pg_wal of a server of that timeline? push it again (pitr archive-push)", timeline.to_hex8()),
                     About::Nothing,
                 );
-                let lost = format!("restores to timeline {timeline} from backups taken before it began");
-                found.findings.iter_mut().rev().take(1).for_each(|f| f.problem.lost.push(lost.clone()));
                 None
             }
             Err(error) => match judge(error)? {
                 Verdict::Damaged(_) | Verdict::Newer(_) | Verdict::Unreadable(_) => None,
             },
         };
+        if history.is_none() && timeline.0 != 1 {
+            let lost = format!("restores to timeline {timeline} from backups taken before it began");
+            let own = found.findings.iter_mut().map(|f| &mut f.problem).filter(|p| p.object == object);
+            own.for_each(|problem| problem.lost.push(lost.clone()));
+        }
         let history = history.unwrap_or_else(|| TimelineHistory::of_first(timeline));
         histories.insert(timeline, history);
     }

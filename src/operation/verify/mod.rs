@@ -22,6 +22,8 @@ mod report;
 mod rollups;
 mod root;
 mod state;
+#[cfg(test)]
+mod tests;
 mod truth;
 mod unfinished;
 mod wal;
@@ -182,7 +184,7 @@ fn look(
         ground.first = ground.needed_since(since, &ends(cluster, &ground)?);
     }
     let needed = |d: &&backup::Described| ground.size.number_of(d.backup.start_lsn) >= ground.first;
-    let deep: Vec<_> = described.iter().filter(needed).filter(|d| d.usable && !options.quick).collect();
+    let deep: Vec<_> = described.iter().filter(needed).filter(|d| d.readable && !options.quick).collect();
     let (objects, mut bytes) = inventory.wal_from(ground.first);
     bytes += deep.iter().map(|d| d.backup.stored_size).sum::<u64>();
     let name = format!("{} of {}", cluster.name(), cluster.repository().url());

@@ -89,6 +89,7 @@ fn every_kind_of_damage_is_found_and_priced() {
     assert!(lost(v.problem("missing-history")).contains("restores to timeline 2"), "{}", v.document);
     let v = a.with(|_| flip(history, 1_000), |a| Verified::run(&a.pitr, &["--quick"]));
     assert_eq!(v.problem("damaged-object")["object"], history, "{}", v.document);
+    assert!(lost(v.problem("damaged-object")).contains("restores to timeline 2"), "{}", v.document);
 
     // Backups.
     let part = a.backup(0, "base/0000000000.zst");

@@ -16,16 +16,15 @@ use crate::support::{Pitr, TestDir};
 const SYSTEM: u64 = 7_000_000_000_000_000_001;
 
 fn segment(number: u64) -> (String, Vec<u8>) {
-    let name = format!("0000000100000000{number:08X}");
-    let start = number << 30;
+    let name = format!("00000001{:08X}{:08X}", number / 4, number % 4);
+    let lsn = |offset: u64| format!("{:X}/{:X}", number / 4, ((number % 4) << 30) + offset);
     let frames: Vec<_> = (0..256).map(|_| json!({ "raw": 4 << 20, "stored": 1, "blake3": "00" })).collect();
     let summary = json!({
         "format": 1, "name": name, "size": 1 << 30, "blake3": format!("{number:064x}"), "frames": frames,
         "written_by": "pitr 0.0.0",
         "wal": {
             "system_identifier": SYSTEM.to_string(), "timeline": 1, "records": 1, "commits": 0, "aborts": 0,
-            "first_record": format!("0/{:X}", start + 40), "last_record": format!("0/{:X}", start + 40),
-            "end_of_valid": format!("0/{:X}", start + 4096),
+            "first_record": lsn(40), "last_record": lsn(40), "end_of_valid": lsn(4096), "page_magic": 0xD110,
         },
     });
     let mut object = encode_skippable(summary.to_string().as_bytes()).unwrap();
@@ -49,9 +48,12 @@ fn roll_ups_are_made_and_one_that_lies_is_told() {
     let name = "main".parse().unwrap();
     let cluster: Cluster<'_> = repository.cluster_for_writing(&name, &system, now).unwrap();
     let log = dir.create_dir("repo/main/0001/wal/00000001/00000000");
-    for number in 0..4 {
+    // The one behind says what ends in it.
+    let behind = dir.create_dir("repo/main/0001/wal/00000001/00000001");
+    for number in 0..5 {
         let (name, object) = segment(number);
-        std::fs::write(log.join(format!("{name}.zst")), object).unwrap();
+        let folder = if number < 4 { &log } else { &behind };
+        std::fs::write(folder.join(format!("{name}.zst")), object).unwrap();
     }
     dir.account().own_tree(&root);
     let pitr = Pitr::new(&dir);
