@@ -9,6 +9,7 @@
 mod attempt;
 mod choose;
 mod coverage;
+mod ends;
 mod evidence;
 mod lineage_plan;
 mod order;

@@ -5,9 +5,10 @@
 //! ("requested recovery stop point is before consistent recovery point"), so an older backup is taken then.
 
 use super::attempt::{Attempt, Reached, Refusal};
+use super::ends::last_transaction;
 use super::evidence::{Place, WalReader};
 use super::lineage_plan::{Road, in_the_way};
-use super::order::{Choice, Order, last_transaction};
+use super::order::{Choice, Order};
 use super::restore_plan::BackupFacts;
 use super::run::{Barrier, Run};
 use super::search::{Borders, Search, may_hold};

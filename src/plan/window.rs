@@ -1,8 +1,8 @@
 //! Which moments can be restored, and which segments are missing.
 
 use super::coverage::{Archive, Lineage};
+use super::ends::{first_transaction, last_transaction};
 use super::evidence::WalReader;
-use super::order::{first_transaction, last_transaction};
 use super::restore_plan::BackupFacts;
 use super::run::{Barrier, Run, Visited};
 use super::search::Borders;

@@ -1,7 +1,8 @@
 //! The plan of a restore with everything that can stand in its way: WAL, backup, and the places to write to.
 
+use super::archived_wal::ArchivedWal;
 use super::rolled;
-use super::survey::{ArchivedWal, Survey, Unusable, in_full};
+use super::survey::{Survey, Unusable, in_full};
 use crate::plan::{RestorePlan, Target, Wanted, plan};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
