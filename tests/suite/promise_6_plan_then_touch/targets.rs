@@ -126,7 +126,9 @@ fn immediate_latest_and_exclusive_targets_stop_where_the_plan_says() {
         "{words}"
     );
     assert!(words.contains("fetch   about") && words.contains("a second this backup was stored"), "{words}");
-    assert!(words.contains("replay  at most") && words.contains("the server wrote this WAL"), "{words}");
+    // Where the backup was quicker than the archiver it has streamed its segments, and they have no times.
+    let replay = ["replay  at most", "replay  nobody knows how long"];
+    assert!(replay.iter().any(|said| words.contains(said)), "{words}");
     let plan =
         document(&history.pitr.run(["restore", &to, "--plan", "--json", "--target-time", &history.time]));
     assert_eq!(plan["timeline"], 1);
