@@ -11,6 +11,7 @@ mod choose;
 mod coverage;
 mod ends;
 mod evidence;
+mod half_dropped;
 mod lineage_plan;
 mod order;
 mod restore_plan;
@@ -25,6 +26,7 @@ mod window;
 
 pub use coverage::{Archive, Lineage, Timeline};
 pub use evidence::{Place, SegmentFacts, WalReader};
+pub use half_dropped::half_dropped;
 pub use restore_plan::{BackupFacts, RestorePlan, WalRange, plan};
 pub use road::{Estimate, Road};
 pub use run::{Barrier, Run, Visited};

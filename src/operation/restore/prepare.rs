@@ -3,10 +3,11 @@
 use super::archived_wal::ArchivedWal;
 use super::rolled;
 use super::survey::{Survey, Unusable, in_full};
-use crate::plan::{RestorePlan, Target, Wanted, plan};
+use crate::plan::{RestorePlan, Target, Wanted, half_dropped, plan};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
-use crate::types::SegmentName;
+use crate::types::{SegmentName, WalFileName};
+use crate::wal::Activity;
 
 /// What is wrong with the places that a backup would be written to; changes nothing.
 pub type PlaceProblems<'a> = &'a dyn Fn(&Backup) -> Vec<String>;
@@ -57,6 +58,10 @@ pub fn prepare(
         survey.unusable.push(Unusable { id: backup.id.clone(), why, newer: false });
         survey.backups.retain(|b| b.id != backup.id);
     };
+    if plan.problems.is_empty() {
+        let notes = half_dropped(activities(cluster, &plan)?, &plan);
+        plan.notes.extend(notes);
+    }
     tell_of(&mut plan, survey.unusable, survey.backups.is_empty());
     plan.problems.extend(backup.iter().flat_map(places));
     let piece = plan.wal.as_ref().map(|wal| wal.last).filter(|last| !survey.archive.has(*last));
@@ -67,6 +72,24 @@ pub fn prepare(
         }
     }
     Ok(Prepared { plan, backup, piece })
+}
+
+/// What the last two segments of a plan tell of transactions.
+fn activities(cluster: &Cluster<'_>, plan: &RestorePlan) -> Result<Vec<Activity>, RepositoryError> {
+    let size = cluster.segment_size();
+    let Some(last) = plan.wal.as_ref().map(|wal| wal.last) else { return Ok(Vec::new()) };
+    let before = last.number(size).and_then(|n| n.checked_sub(1));
+    let before = before.map(|number| SegmentName::from_number(last.timeline, number, size));
+    let mut activities = Vec::new();
+    for segment in before.into_iter().chain([last]) {
+        match cluster.wal_summary(WalFileName::Segment(segment)) {
+            Ok(summary) => activities.extend(summary.and_then(|s| s.wal).and_then(|wal| wal.activity)),
+            // The plan has looked at what it needs; this is only a warning less.
+            Err(RepositoryError::Damaged { .. }) => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(activities.into_iter().flatten().collect())
 }
 
 /// Puts the backups that cannot be used into a plan: beside a good one as notes. Where there is a problem

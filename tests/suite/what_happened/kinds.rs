@@ -137,6 +137,15 @@ fn every_kind(major: u32) {
         if accident.sql == "DROP DATABASE gone" {
             let to = copy.conninfo().replace("dbname=postgres", "dbname=gone");
             assert_eq!(copy.psql_at(&to, "SELECT i FROM inside"), "42", "it can be connected to");
+            // Its own first step is not undone by stopping before its commit: who asks for that is told so.
+            let to = dir.path().join("half").display().to_string();
+            let xid = event["xid"].to_string();
+            let plan = pitr.ok(["restore", "--to", &to, "--plan", "--target-xid", &xid, "--exclusive"]);
+            let told = format!("--target-lsn {lsn} stops before it began");
+            assert!(plan.contains("in the midst of the DROP DATABASE"), "{plan:?}");
+            assert!(plan.contains(&told), "{plan:?}");
+            let plan = pitr.ok(["restore", "--to", &to, "--plan", "--target-lsn", lsn]);
+            assert!(!plan.contains("in the midst"), "{plan:?}");
         }
         copy.stop(StopMode::Immediate);
         std::fs::remove_dir_all(&copy.data).unwrap();
