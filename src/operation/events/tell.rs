@@ -76,7 +76,15 @@ impl Committed {
         teller.event(Kind::Commit, database, Object::None, None, When::Any);
         let mut event = teller.events.swap_remove(0);
         event.id.number = number;
+        event.before = self.before();
         event
+    }
+
+    /// The last record of which recovery has nothing of the transaction's lasting effects.
+    fn before(&self) -> Lsn {
+        let Some(dropped) = self.activity.dropped_database else { return self.end.previous };
+        // A database whose row was changed in place already cannot be connected to.
+        self.activity.before_in_place.map_or(dropped.previous, |before| before.min(dropped.previous))
     }
 }
 
@@ -158,10 +166,8 @@ impl<'a> Teller<'a> {
     fn database(&mut self) -> bool {
         let Some(dropped) = self.of.activity.dropped_database else { return false };
         self.event(Kind::DropDatabase, Some(dropped.database), Object::None, None, When::Before);
-        // A database whose row was changed in place already cannot be connected to.
-        let before = self.of.activity.before_in_place.unwrap_or(dropped.previous);
         if let Some(event) = self.events.last_mut() {
-            event.before = before.min(dropped.previous);
+            event.before = self.of.before();
         }
         true
     }

@@ -137,6 +137,10 @@ fn every_kind(major: u32) {
         if accident.sql == "DROP DATABASE gone" {
             let to = copy.conninfo().replace("dbname=postgres", "dbname=gone");
             assert_eq!(copy.psql_at(&to, "SELECT i FROM inside"), "42", "it can be connected to");
+            // The commit of it is the same moment.
+            let commits = events(&pitr, &["--kind", "commit"]);
+            let commit = commits.iter().find(|commit| commit["xid"] == event["xid"]).unwrap();
+            assert_eq!(commit["restore_before"], event["restore_before"]);
             // Its own first step is not undone by stopping before its commit: who asks for that is told so.
             let to = dir.path().join("half").display().to_string();
             let xid = event["xid"].to_string();
