@@ -168,9 +168,16 @@ impl<'k> Named<'k> {
 pub(super) struct Learned {
     /// The relation; `false` where it is only known to be one of the table's indexes, its TOAST table or the like.
     files: HashMap<FileNode, (RelationId, bool)>,
+    /// Made by a rewrite beside the relation's new file.
+    passing: HashSet<RelationId>,
 }
 
 impl Learned {
+    /// A rewrite made these.
+    pub(super) fn pass(&mut self, made: Vec<RelationId>) {
+        self.passing.extend(made);
+    }
+
     /// A relation has this file from now on.
     pub(super) fn own(&mut self, file: FileNode, id: RelationId) {
         self.files.insert(file, (id, true));
@@ -224,6 +231,11 @@ impl<'k> Catalogues<'k> {
             known.relations.get(&id).map(|relation| Named { id, relation, known })
         });
         known.or_else(|| self.relation(self.learned.files.get(&file)?.0, when))
+    }
+
+    /// Whether a relation was made by a rewrite, and not by anybody's CREATE.
+    pub(super) fn is_passing(self, id: RelationId) -> bool {
+        self.learned.passing.contains(&id)
     }
 
     /// Whether a file holds no rows of the table that [`Catalogues::file`] gives for it.

@@ -89,7 +89,9 @@ impl<'a> Resolver<'a> {
                 behind.extend(live);
                 let catalogues = Catalogues { learned: &learned, before: &before, behind: &behind };
                 all.push(told(transaction, catalogues, query));
-                for (file, id, own) in transaction.teach(catalogues) {
+                let (lessons, passing) = (transaction.teach(catalogues), transaction.passing(catalogues));
+                learned.pass(passing);
+                for (file, id, own) in lessons {
                     if own { learned.own(file, id) } else { learned.part(file, id) }
                 }
             }

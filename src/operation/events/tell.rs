@@ -7,6 +7,8 @@
 //! - TRUNCATE makes new files and drops the old ones. The new file of the table stays empty, which no rewrite
 //!   of a table leaves behind: that goes through a transient table whose OID is its file's number, and which
 //!   is dropped again at the end.
+//! - Of an unlogged relation only the making of its init fork is in the WAL: it counts as its file's.
+//! - A relation that is rewritten twice gives up the TOAST table that the first time has made: no DROP.
 //! - REINDEX replaces an index's file and no table's.
 //! - DROP DATABASE changes its row of `pg_database` in place, then removes the files, then commits.
 //!
@@ -69,6 +71,14 @@ impl Committed {
         Teller::new(self, catalogues).lessons()
     }
 
+    /// What a rewrite made beside the new file: a later one gives it up again.
+    pub(super) fn passing(&self, catalogues: Catalogues<'_>) -> Vec<(u32, u32)> {
+        if !Teller::new(self, catalogues).transient {
+            return Vec::new();
+        }
+        self.activity.created.iter().map(|made| (made.file.database, made.file.number)).collect()
+    }
+
     /// The commit as an event.
     pub(super) fn commit(&self, number: u32, catalogues: Catalogues<'_>) -> Event {
         let mut teller = Teller::new(self, catalogues);
@@ -114,14 +124,21 @@ impl<'a> Teller<'a> {
         let made = |(database, oid): &(u32, u32)| {
             created.iter().any(|file| file.number == *oid && file.database == *database)
         };
-        let gone = of.end.dropped_stats.iter().copied().filter(|id| !made(id)).collect();
+        let gone = of.end.dropped_stats.iter().copied().filter(|id| !made(id));
         // A new relation's file has its OID for a number, and so has a transient one's; a new file of an old
         // relation has a number of its own. Before 15 nothing tells the two kinds of relations apart: what has
         // lost a file beside either is told as rewritten then.
         let passing = if of.lists_relations { &of.end.dropped_stats } else { &of.end.invalidated };
         let transient = !lost.is_empty() && created.iter().any(|file| numbered(passing, file));
         let replacing = |file: &FileNode| !numbered(&of.end.invalidated, file);
-        let replaces = transient || created.iter().any(replacing);
+        let gone: BTreeSet<_> = gone.filter(|id| !(transient && catalogues.is_passing(*id))).collect();
+        // The commit would list the relation, were it gone.
+        let lives = |file: &FileNode| match catalogues.file(*file, When::Before) {
+            Some(named) => !catalogues.is_part(*file) && !gone.contains(&named.id),
+            None => gone.is_empty(),
+        };
+        let replaces =
+            transient || created.iter().any(replacing) || (of.lists_relations && lost.iter().any(lives));
         // SET TABLESPACE of an empty table makes an empty file as well, elsewhere.
         let emptied = !transient
             && of.activity.created.iter().any(|made| {

@@ -17,6 +17,9 @@ use crate::wal::record::{HEADER, RecordHeader, kind};
 const DELETE_IS_SUPER: u8 = 1 << 3;
 const DELETE_IS_PARTITION_MOVE: u8 = 1 << 4;
 
+/// `INIT_FORKNUM` in `relpath.h`.
+const INIT_FORK: u32 = 3;
+
 /// How much is kept. What does not fit is counted as left out.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::wal) struct Limits {
@@ -192,7 +195,8 @@ impl Collector {
     fn create(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
         let Some(data) = whole_data(header, body, magic) else { return };
         let (Some(file), Some(fork)) = (FileNode::read(data, 0), u32_at(data, 12)) else { return };
-        if fork != 0 {
+        // Of an unlogged relation only the fork from which recovery makes it anew goes through the WAL.
+        if fork != 0 && fork != INIT_FORK {
             return;
         }
         let limit = self.limits.files;
@@ -200,8 +204,9 @@ impl Collector {
         let mut left_out = false;
         self.with(header.xid, |activity| {
             first = activity.created.is_empty();
-            left_out = activity.created.len() >= limit;
-            if !left_out {
+            let known = activity.created.last().is_some_and(|last| last.file == file);
+            left_out = !known && activity.created.len() >= limit;
+            if !known && !left_out {
                 activity.created.push(CreatedFile { file, written: 0 });
             }
         });
@@ -211,7 +216,10 @@ impl Collector {
 
     fn written(&mut self, header: &RecordHeader, body: &[u8], magic: Magic) {
         let Some(activity) = self.open.get_mut(&header.xid).filter(|a| !a.created.is_empty()) else { return };
-        let Some((file, 0)) = first_file(body, magic) else { return };
+        let Some((file, fork)) = first_file(body, magic) else { return };
+        if fork != 0 && u32::from(fork) != INIT_FORK {
+            return;
+        }
         if let Some(created) = activity.created.iter_mut().rev().find(|c| c.file == file) {
             created.written += 1;
         }

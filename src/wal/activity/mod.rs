@@ -29,7 +29,7 @@ pub struct Activity {
     /// Rows deleted and updated, by file; those of system catalogues are not counted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rows: Vec<FileRows>,
-    /// Files that were made.
+    /// Files that were made: the main fork, or the init fork of what is unlogged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub created: Vec<CreatedFile>,
     /// Tables that were truncated, as only `wal_level=logical` tells.

@@ -3,6 +3,7 @@
 mod joined;
 mod kinds;
 mod names;
+mod rewritten;
 mod unread;
 
 use serde_json::Value;

@@ -116,7 +116,8 @@ fn flags(description: &str) -> u32 {
 /// A file by its path; `None` for a fork that is not the main one.
 fn file(path: &str) -> Option<FileNode> {
     let parts: Vec<&str> = path.split('/').collect();
-    let number = parts.last()?.parse().ok()?;
+    // The fork from which an unlogged relation is made anew counts as its file.
+    let number = parts.last()?.trim_end_matches("_init").parse().ok()?;
     Some(match parts[0] {
         "global" => FileNode { tablespace: 1664, database: 0, number },
         "base" => FileNode { tablespace: 1663, database: parts[1].parse().unwrap(), number },
