@@ -190,10 +190,10 @@ pub(super) fn line(event: &Event, several: bool) -> String {
     }
     text.push_str(&format!("  {}", words(event.kind)));
     if let Some(object) = &event.object {
-        text.push_str(&format!(" {object}"));
+        text.push_str(&format!(" {}", plain(object)));
     }
     if let (Some(database), false) = (&event.database, event.kind == Kind::DropDatabase) {
-        text.push_str(&format!(" in database {database}"));
+        text.push_str(&format!(" in database {}", plain(database)));
     }
     if let Some(rows) = event.rows {
         text.push_str(&format!(": {rows} {}", if rows == 1 { "row" } else { "rows" }));
@@ -206,7 +206,13 @@ pub(super) fn line(event: &Event, several: bool) -> String {
     text
 }
 
-fn words(kind: Kind) -> &'static str {
+/// A line is an event, and a terminal must not be told what to do.
+pub(super) fn plain(name: &str) -> String {
+    let one = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    name.chars().map(one).collect()
+}
+
+pub(super) fn words(kind: Kind) -> &'static str {
     match kind {
         Kind::Commit => "COMMIT",
         Kind::Drop => "DROP",
@@ -237,5 +243,15 @@ impl Monitor for Progress {
     fn looked_at(&self, segments: u64, of: u64) {
         self.0.set_length(of);
         self.0.set_position(segments);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::plain;
+
+    #[test]
+    fn a_name_cannot_speak_to_the_terminal() {
+        assert_eq!(plain("a\nb\u{1b}[2J ü"), "a\\nb\\u{1b}[2J ü");
     }
 }

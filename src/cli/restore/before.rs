@@ -2,10 +2,17 @@
 
 use anyhow::Context;
 
-use super::super::events::line;
+use super::super::events::{line, plain, words};
 use super::super::{Stop, complain};
 use crate::operation::events::{Event, EventId, find};
 use crate::repository::Cluster;
+
+/// What the plan says of it.
+pub(super) fn note(event: &Event) -> String {
+    let object = event.object.as_deref().map(|object| format!(" {}", plain(object))).unwrap_or_default();
+    let xid = event.xid.map(|xid| format!(" (xid {xid})")).unwrap_or_default();
+    format!("it ends just before event {}: {}{object}{xid}", event.id, words(event.kind))
+}
 
 /// The event, out of the first repository that has it.
 pub(super) fn event(clusters: &[Cluster<'_>], id: EventId) -> Result<Event, Stop> {

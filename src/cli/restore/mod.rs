@@ -150,13 +150,16 @@ impl RestoreArgs {
         if let (true, true, Some(absent)) = (clusters.is_empty(), silent.is_empty(), absent) {
             return Err(absent.into());
         }
+        let mut said = None;
         if let (Some(id), false) = (self.before, clusters.is_empty()) {
             let event = before::event(&clusters, id)?;
+            said = Some(before::note(&event));
             wanted.target = Target::Lsn(event.before);
             wanted.timeline = self.target_timeline.unwrap_or(TimelineChoice::Number(id.timeline));
         }
         let places = |backup: &Backup| destination.problems(backup);
-        let served = prepare_from_any(&clusters, silent, &wanted, &places)?;
+        let mut served = prepare_from_any(&clusters, silent, &wanted, &places)?;
+        served.prepared.plan.notes.extend(said);
         let (cluster, plan) = (served.cluster, &served.prepared.plan);
         let url = cluster.repository().url();
         if self.plan || !plan.problems.is_empty() {

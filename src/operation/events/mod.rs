@@ -62,6 +62,12 @@ impl Query {
         self.kinds.as_ref().map_or(kind != Kind::Commit, |kinds| kinds.contains(&kind))
     }
 
+    /// Commits are shown without being asked for around a moment, where nothing else is asked for.
+    fn shows_commits(&self) -> bool {
+        let unasked = self.around.is_some() && self.kinds.is_none();
+        (self.wants(Kind::Commit) || unasked) && self.table.is_none()
+    }
+
     fn is_in_database(&self, event: &Event) -> bool {
         let Some(name) = &self.database else { return true };
         let quoted = name::Quoted(&Name::Text(name.clone())).to_string();
@@ -113,20 +119,33 @@ pub fn events(
     for timeline in
         survey.archive.timelines.keys().filter(|id| query.timeline.is_none_or(|only| only == **id))
     {
-        let mut walk = Walk::new(cluster, &survey.archive, query, files.as_ref(), monitor);
-        walk.timeline(*timeline)?;
-        let (told, points) = (walk.committed, walk.points);
-        found.unread.extend(walk.unread);
-        found.segments += walk.segments;
-        found.readable += walk.readable;
-        let mut events = resolver.tell(&told, query, &mut found.unread)?;
-        events.extend(points);
-        events.retain(|event| {
-            // The nearest commits may be further away than what else is shown.
-            let near = query.around.is_some() && event.kind == Kind::Commit;
-            query.is_in_database(event) && (near || query.span.holds(event.time))
-        });
-        events.sort_by_key(|event| event.id);
+        let mut wider = query.clone();
+        let mut wide =
+            [jiff::SignedDuration::from_hours(1), jiff::SignedDuration::from_hours(48)].into_iter();
+        let events = loop {
+            let mut walk = Walk::new(cluster, &survey.archive, &wider, files.as_ref(), monitor);
+            walk.timeline(*timeline)?;
+            let (told, points) = (walk.committed, walk.points);
+            let mut unread = walk.unread;
+            let (segments, readable) = (walk.segments, walk.readable);
+            let mut events = resolver.tell(&told, &wider, &mut unread)?;
+            events.extend(points);
+            events.retain(|event| {
+                // The nearest commits may be further away than what else is shown.
+                let near = query.around.is_some() && event.kind == Kind::Commit;
+                query.is_in_database(event) && (near || wider.span.holds(event.time))
+            });
+            events.sort_by_key(|event| event.id);
+            // What was said on a narrower look is said again.
+            let fresh: Vec<_> = unread.into_iter().filter(|line| !found.unread.contains(line)).collect();
+            found.unread.extend(fresh);
+            if widen(&mut wider, &events, &mut wide) {
+                continue;
+            }
+            found.segments += segments;
+            found.readable += readable;
+            break events;
+        };
         found.events.extend(nearest(events, query));
     }
     Ok(found)
@@ -155,9 +174,12 @@ pub fn find(cluster: &Cluster<'_>, id: EventId) -> Result<Result<Event, NoSuchEv
     let Found { mut events, unread, .. } = events(cluster, &query, None, &Silent)?;
     let distance = |event: &Event| (event.id.lsn.0.abs_diff(id.lsn.0), event.id.number.abs_diff(id.number));
     events.sort_by_key(distance);
-    // Which of a record's events has which number depends on what else was asked for: the record counts.
-    if let Some(event) = events.first().filter(|event| event.id.lsn == id.lsn) {
+    if let Some(event) = events.iter().find(|event| event.id == id) {
         return Ok(Ok(event.clone()));
+    }
+    if events.first().is_some_and(|event| event.id.lsn == id.lsn) {
+        events.retain(|event| event.id.lsn == id.lsn);
+        return Ok(Err(NoSuchEvent { nearest: events, unread }));
     }
     let (mut nearest, commits): (Vec<_>, Vec<_>) = events.into_iter().partition(|e| e.kind != Kind::Commit);
     nearest.extend(commits);
@@ -165,12 +187,44 @@ pub fn find(cluster: &Cluster<'_>, id: EventId) -> Result<Result<Event, NoSuchEv
     Ok(Err(NoSuchEvent { nearest, unread }))
 }
 
-/// Around a moment only the nearest commits are kept: those at or before it, and those behind.
+/// Looks further out where one side of a moment has nothing of what is asked for; with whether that is needed.
+fn widen(
+    query: &mut Query,
+    events: &[Event],
+    steps: &mut impl Iterator<Item = jiff::SignedDuration>,
+) -> bool {
+    let Some(moment) = query.around else { return false };
+    let counts = |event: &&Event| !query.shows_commits() || event.kind == Kind::Commit;
+    let before = events.iter().filter(counts).any(|event| event.time <= moment);
+    let behind = events.iter().filter(counts).any(|event| event.time > moment);
+    let further = (!before && query.span.since.is_some(), !behind && query.span.until.is_some());
+    if further == (false, false) {
+        return false;
+    }
+    // In the end: everything.
+    let step = steps.next();
+    let at = |by: jiff::SignedDuration| moment.0.checked_add(by).ok().map(Moment);
+    if further.0 {
+        query.span.since = step.and_then(|step| at(-step));
+    }
+    if further.1 {
+        query.span.until = step.and_then(at);
+    }
+    true
+}
+
+/// Around a moment are the nearest commits, those at or before it and those behind; of other kinds what is in its
+/// span, and the nearest on either side.
 fn nearest(mut events: Vec<Event>, query: &Query) -> Vec<Event> {
     let Some(moment) = query.around else { return events };
-    if query.wants(Kind::Commit) {
+    let commits_too = query.kinds.is_none() && query.shows_commits();
+    if !commits_too {
+        let last = events.iter().map(|event| event.time).filter(|time| *time <= moment).max();
+        let next = events.iter().map(|event| event.time).filter(|time| *time > moment).min();
+        events.retain(|event| query.span.holds(event.time) || [last, next].contains(&Some(event.time)));
         return events;
     }
+    events.retain(|event| event.kind == Kind::Commit || query.span.holds(event.time));
     let commits = || events.iter().filter(|event| event.kind == Kind::Commit);
     let mut times: Vec<Moment> = commits().map(|event| event.time).collect();
     times.sort_unstable();

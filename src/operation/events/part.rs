@@ -45,7 +45,7 @@ pub(super) struct Part {
     pub(super) lowest: Option<u32>,
     /// This one and those behind it had not begun then.
     pub(super) next_xid: Option<u32>,
-    /// Commits and aborts.
+    /// Commits.
     pub(super) ends: u64,
     pub(super) points: Vec<NamedPoint>,
     /// The format of its pages.
@@ -69,7 +69,7 @@ impl Part {
             left_out: content.activity_left_out > 0,
             lowest: content.xids.map(|(lowest, _)| lowest),
             next_xid: content.next_xid,
-            ends: content.commits + content.aborts,
+            ends: content.commits,
             points: content.restore_points,
             rest: content.rest,
             unfinished: content.unfinished,

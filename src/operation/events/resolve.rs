@@ -12,7 +12,7 @@ use super::{LiveCatalogue, Query};
 use crate::operation::restore::Survey;
 use crate::plan::Archive;
 use crate::repository::backup_set::Spool;
-use crate::repository::backup_set::catalogue::CatalogueLine;
+use crate::repository::backup_set::catalogue::{CatalogueLine, Name};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{Lsn, TimelineId};
@@ -137,6 +137,11 @@ impl<'a> Resolver<'a> {
             files.own.extend(known.own_files());
             files.known.extend(known.files());
         }
+        if files.own.is_empty() && !files.known.is_empty() {
+            unread.push(
+                "no catalogue that was asked knows a table of that name: it is looked for in vain".to_owned(),
+            );
+        }
         Ok(files)
     }
 
@@ -192,6 +197,12 @@ fn lines_of(spool: &Spool) -> Result<impl Iterator<Item = Result<CatalogueLine, 
     }))
 }
 
+/// The server's own catalogues are rewritten by every VACUUM FULL of a database: shown where one is named.
+fn is_hidden(event: &Event, query: &Query) -> bool {
+    let own = event.of.as_ref().is_some_and(|(schema, _)| *schema == Name::Text("pg_catalog".to_owned()));
+    own && query.table.is_none() && query.at.is_none() && event.kind == Kind::Rewrite
+}
+
 /// A transaction's events, of the kinds and sizes that are asked for.
 fn told(transaction: &Committed, catalogues: Catalogues<'_>, query: &Query) -> Vec<Event> {
     let all = transaction.tell(catalogues);
@@ -199,9 +210,11 @@ fn told(transaction: &Committed, catalogues: Catalogues<'_>, query: &Query) -> V
     let least = query.least_rows();
     let mut events: Vec<Event> = all
         .into_iter()
-        .filter(|event| query.wants(event.kind) && event.rows.is_none_or(|rows| rows >= least))
+        .filter(|event| {
+            query.wants(event.kind) && event.rows.is_none_or(|rows| rows >= least) && !is_hidden(event, query)
+        })
         .collect();
-    if (query.wants(Kind::Commit) || query.around.is_some()) && query.table.is_none() {
+    if query.shows_commits() {
         events.push(transaction.commit(number, catalogues));
     }
     events

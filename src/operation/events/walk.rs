@@ -91,7 +91,7 @@ impl<'a> Walk<'a> {
                 from..stretch.places.partition_point(|place| place.number <= number + 1)
             }
         };
-        if self.query.around.is_some() {
+        if self.query.shows_commits() && self.query.around.is_some() {
             range = self.reach_commits(&stretch, range)?;
         }
         let places = stretch.places.get(range).unwrap_or_default();
@@ -142,9 +142,7 @@ impl<'a> Walk<'a> {
     /// Whether a list that leaves small things out will do.
     fn needs_everything(&self) -> bool {
         let rows = self.query.wants(Kind::Delete) || self.query.wants(Kind::Update);
-        self.query.wants(Kind::Commit)
-            || self.query.around.is_some()
-            || (rows && self.query.least_rows() < UNLISTED)
+        self.query.shows_commits() || (rows && self.query.least_rows() < UNLISTED)
     }
 
     fn summaries(&mut self, places: &[Place]) -> Result<Vec<Part>, RepositoryError> {
@@ -295,7 +293,7 @@ impl<'a> Walk<'a> {
     fn is_worth_it(&self, committed: &Committed) -> bool {
         let query = self.query;
         let in_time = query.span.holds(committed.end.time);
-        if query.wants(Kind::Commit) || query.around.is_some() {
+        if query.shows_commits() {
             return query.around.is_some() || in_time;
         }
         let least = query.least_rows();

@@ -251,6 +251,9 @@ fn an_event_that_is_not_there_is_refused_with_what_is() {
     refused.expect_said("is not in the archive");
     refused.expect_said(&format!("(--before {id})"));
     assert!(!dir.join("copy").exists());
+    let absent = pitr.run(["restore", &to, "--before", &format!("{id}-9")]);
+    absent.expect_code(1);
+    absent.expect_said(&format!("(--before {id})"));
     for wrong in ["7", "0/3000028", ""] {
         pitr.run(["restore", &to, "--before", wrong]).expect_code(2);
     }
@@ -258,6 +261,7 @@ fn an_event_that_is_not_there_is_refused_with_what_is() {
     pitr.run(["restore", &to, "--before", id, "--exclusive"]).expect_code(2);
     let plan = pitr.run(["restore", &to, "--before", id, "--plan"]);
     plan.expect_code(0);
+    assert!(plan.stdout.contains(&format!("event {id}: DROP public.t (xid ")), "{}", plan.stdout);
     assert!(!dir.join("copy").exists());
 }
 

@@ -71,6 +71,11 @@ fn around_a_moment_are_the_nearest_commits_however_far() {
     // An hour in which nothing was done: what was last before it.
     let idle = events(&pitr, &["--around", "2031-01-01 00:00:00Z"]);
     assert_eq!(short(&idle).len(), 5, "{idle:#?}");
+    for when in ["2031-01-01 00:00:00Z", "2001-01-01 00:00:00Z"] {
+        let delete = events(&pitr, &["--around", when, "--kind", "delete"]);
+        assert_eq!(short(&delete), ["delete public.t 510"], "the nearest one");
+        assert_eq!(events(&pitr, &["--around", when, "--kind", "commit"]).len(), 1);
+    }
     assert_eq!(events(&pitr, &["--until", "2001-01-01 00:00:00Z"]), Vec::<serde_json::Value>::new());
     pitr.run(["events", "--since", "2026-01-01 00:00:00"]).expect_code(2);
     pitr.run(["events", "--kind", "vacuum"]).expect_code(2);
