@@ -145,7 +145,8 @@ fn play(stage: &Stage<'_>, voice: &Voice) -> anyhow::Result<Outcome> {
         Ok(stage.ask(&archived)?.trim() == "t")
     })?;
 
-    voice.chapter("Back to the moment before it");
+    voice.chapter("What happened, and back to the moment before it");
+    stage.run(&["pitr", "events", "--kind", "drop"])?;
     stage.run(&["pitr", "info"])?;
     stage.run(&["pitr", "restore", "--to", copy_dir, "--target-time", &target_time])?;
     let log = text_of(stage.path("copy.log"))?;

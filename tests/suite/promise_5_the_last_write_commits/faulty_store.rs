@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use pitr::operation::backup::{
@@ -18,10 +19,18 @@ use pitr::types::Moment;
 use crate::backup::{listed, no_traces, restore_by_hand, take, verify};
 use crate::support::{Answer, BrokenS3, Pitr, S3Kind, S3Server, Server, TestDir};
 
-#[derive(Debug)]
-struct Silent;
+/// Counts the backups after which stretches of WAL could not be rolled up: that is done behind the last write, and
+/// is no failure of the backup.
+#[derive(Debug, Default)]
+struct NotRolledUp(AtomicU64);
 
-impl Monitor for Silent {}
+impl Monitor for NotRolledUp {
+    fn warning(&self, text: &str) {
+        if text.starts_with("the backup is complete, but") {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
 
 fn clock() -> Moment {
     Moment(jiff::Timestamp::now())
@@ -29,6 +38,15 @@ fn clock() -> Moment {
 
 /// One backup over this storage, the repository's identity included.
 fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Result<Taken, String> {
+    watched(storage, connection, dir, &NotRolledUp::default())
+}
+
+fn watched(
+    storage: Arc<dyn Storage>,
+    connection: &ConnInfo,
+    dir: &TestDir,
+    monitor: &NotRolledUp,
+) -> Result<Taken, String> {
     let text = |e: &dyn std::error::Error| {
         let mut text = e.to_string();
         let mut source = e.source();
@@ -64,7 +82,7 @@ fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Resu
     };
     let wal = Wal::Include { connection };
     let clusters = [cluster];
-    take_backup(&mut source, wal, &clusters, &options, &clock, &Silent).map_err(|e: BackupError| text(&e))
+    take_backup(&mut source, wal, &clusters, &options, &clock, monitor).map_err(|e: BackupError| text(&e))
 }
 
 /// A small server whose backups go into a directory of their own, and the calls that one backup makes.
@@ -117,18 +135,20 @@ impl Faults {
     }
 
     /// Runs a backup for every call, with the fault at it; how many met it (one backup may need a call less
-    /// than another), and how many failed.
+    /// than another), and how many failed, or could not roll up behind it.
     fn every_call(&self, fault: Fault) -> (u64, u64) {
         let (mut hit, mut failed) = (0, 0);
+        let monitor = NotRolledUp::default();
         for k in 1..=self.counted().total() {
             let storage = Arc::new(FaultyStorage::new(FsStorage::new(self.dir.join("repo"))));
             storage.on(None, k, fault);
-            let result = over(Arc::clone(&storage) as Arc<dyn Storage>, &self.connection, &self.dir);
+            let watched_over = Arc::clone(&storage) as Arc<dyn Storage>;
+            let result = watched(watched_over, &self.connection, &self.dir, &monitor);
             hit += u64::from(storage.total() >= k);
             failed += u64::from(result.is_err());
             self.judge(&format!("{fault:?} at call {k}"), &result);
         }
-        (hit, failed)
+        (hit, failed + monitor.0.into_inner())
     }
 }
 
