@@ -74,8 +74,12 @@ pub(super) struct Hole {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Cause {
     Missing,
-    /// The same, where nobody was archiving: behind the end of a backup that brought its WAL along.
+    /// The same, where nobody was archiving: between the end of a backup that brought its WAL along and the start
+    /// of the next one.
     NotArchived,
+    /// Behind the end of a backup that brought its WAL along, with archived WAL behind it that no backup begins
+    /// with: lost, or from before archiving was switched on. Either way nobody gets past it.
+    CutsOff,
     CutOff,
     Broken,
     Unknown,
@@ -155,11 +159,16 @@ impl Ground<'_> {
             let ends_in = self.size.number_of(Lsn(b.stop.0.saturating_sub(1)));
             b.include && b.is_on(way) && (ends_in + 1 == first || (ends_in == first && self.has_piece(b)))
         });
+        let covered = self.backups.iter().any(|b| b.is_on(way) && self.size.number_of(b.start) == last + 1);
         Hole {
             first: way.segment(first),
             last: way.segment(last),
             end: self.start_of(first),
-            cause: if explained { Cause::NotArchived } else { Cause::Missing },
+            cause: match (explained, covered) {
+                (true, true) => Cause::NotArchived,
+                (true, false) => Cause::CutsOff,
+                (false, _) => Cause::Missing,
+            },
         }
     }
 

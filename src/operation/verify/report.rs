@@ -85,6 +85,13 @@ impl Writer<'_> {
                     format!("{range} missing"),
                     "are they still in pg_wal, or in another repository? push them again (pitr archive-push); else take a new backup (pitr backup)",
                 ),
+                Cause::CutsOff => (
+                    Kind::MissingWal,
+                    format!(
+                        "{range} missing, and no backup begins behind that: what is archived there cannot be reached (was archiving switched on only then?)"
+                    ),
+                    "are they still in pg_wal, or in another repository? push them again (pitr archive-push); else take a new backup (pitr backup): a new window begins with it",
+                ),
                 Cause::CutOff => (
                     Kind::CutOff,
                     format!(

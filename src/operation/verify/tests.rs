@@ -155,7 +155,12 @@ fn behind_a_backup_that_brought_its_wal_along_nobody_need_have_archived() {
     world.lose(1, 3);
     assert_eq!(world.costs()[0].1, Cause::Missing);
     world.backups[0].include = true;
-    assert_eq!(world.costs()[0].1, Cause::NotArchived);
+    // What is archived behind the gap is cut off by it: no backup begins there.
+    assert_eq!(world.costs()[0].1, Cause::CutsOff);
+    assert_eq!(world.costs()[0].2, "0+0 None [1], 0+0 Some(1) [2, 3]");
+    (4..8).for_each(|number| world.lose(1, number));
+    (5..7).for_each(|number| world.lose(2, number));
+    assert_eq!(world.costs()[0].1, Cause::NotArchived, "the next backup begins with what follows");
     // A standby's ends in a piece.
     world.lose(1, 2);
     assert_eq!(world.costs()[0].1, Cause::Missing);
