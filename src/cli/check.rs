@@ -28,18 +28,26 @@ pub(super) struct CheckArgs {
     /// The server, as a connection string or URI; otherwise the configuration or libpq's variables say.
     #[arg(long, value_name = "CONNINFO")]
     conninfo: Option<String>,
-    /// Checks only how much would be lost now, and exits 3 where that is more than this (as 5m or 1h30m), or not
+    /// Checks only how much would be lost now, and exits 3 where that is more than this (as 5m, 1h30m or 1d), or not
     /// known. For cron: one line for each repository, and nothing is written.
     #[arg(long, value_name = "DURATION", value_parser = duration, conflicts_with = "segment_timeout")]
     max_lag: Option<Duration>,
 }
 
-/// As `90s`, `5m`, `1h30m`.
+/// As `90s`, `5m`, `1h30m`, `1d`: a day has 24 hours.
 fn duration(text: &str) -> Result<Duration, String> {
-    let parsed = text
-        .parse::<jiff::SignedDuration>()
-        .map_err(|e| format!("{e}; a duration is written as 90s or 5m"))?;
-    Duration::try_from(parsed).map_err(|_| "a duration is not negative".to_owned())
+    let words = || "a duration is written as 90s, 5m, 1h30m or 1d".to_owned();
+    let (days, rest) = match text.split_once('d') {
+        Some((days, rest)) => (days.trim().parse::<u32>().map_err(|_| words())?, rest.trim()),
+        None => (0, text),
+    };
+    let days = Duration::from_secs(u64::from(days) * 24 * 3600);
+    if rest.is_empty() && text.contains('d') {
+        return Ok(days);
+    }
+    let parsed = rest.parse::<jiff::SignedDuration>().map_err(|_| words())?;
+    let parsed = Duration::try_from(parsed).map_err(|_| "a duration is not negative".to_owned())?;
+    Ok(days.saturating_add(parsed))
 }
 
 impl CheckArgs {
@@ -110,6 +118,9 @@ fn lag_line(point: &RecoveryPoint, limit: Duration, several: bool) -> String {
     let mark = if point.ok { "ok     " } else { "PROBLEM" };
     let place = if several { format!(" ({})", point.repository) } else { String::new() };
     let seconds = |seconds: f64| {
+        if seconds > 0.0 && seconds < 1.0 {
+            return format!("{:.0}ms", (seconds * 1e3).ceil());
+        }
         let whole = jiff::SignedDuration::try_from_secs_f64(seconds.round()).unwrap_or_default();
         format!("{whole:#}")
     };
@@ -176,6 +187,22 @@ fn json(findings: &[Finding]) -> serde_json::Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn durations_have_days_and_are_refused_in_plain_words() {
+        let seconds = |text| duration(text).map(|d| d.as_secs());
+        assert_eq!(seconds("1d"), Ok(86_400));
+        assert_eq!(seconds("2d12h"), Ok(216_000));
+        assert_eq!(seconds("1h30m"), Ok(5_400));
+        for bad in ["", "d", "soon", "1w", "-1d", "5"] {
+            assert_eq!(
+                seconds(bad),
+                Err("a duration is written as 90s, 5m, 1h30m or 1d".to_owned()),
+                "{bad}"
+            );
+        }
+        assert!(seconds("-5m").is_err());
+    }
 
     #[test]
     fn each_line_says_ok_or_what_to_do() {
