@@ -25,8 +25,8 @@ const AROUND: jiff::SignedDuration = jiff::SignedDuration::from_mins(5);
 ///
 /// At wal_level = replica the WAL knows files, not statements. So: TRUNCATE and filling the table again in one
 /// transaction is shown as a rewrite, unless the table has a TOAST table; TRUNCATE of a table that was made or
-/// truncated before in the same transaction is not seen, and neither are changes to temporary and unlogged
-/// tables, views, and dropped columns. REINDEX CONCURRENTLY ends with the old index's DROP. Before PostgreSQL
+/// truncated before in the same transaction is not seen, and neither are rows of temporary and unlogged tables,
+/// views, and dropped columns. Rewrites of pg_catalog are shown where --table names one. REINDEX CONCURRENTLY ends with the old index's DROP. Before PostgreSQL
 /// 15, CREATE TABLE together with DROP TABLE in one transaction is shown as a rewrite, and of several objects
 /// that no catalogue knows nothing tells which is the table. TRUNCATE beside a rewrite in one transaction is told as
 /// the one or the other for both. Where wal_level was minimal nothing may be there to be seen. A
@@ -40,7 +40,8 @@ pub(super) struct EventsArgs {
     /// Up to this moment.
     #[arg(long, value_name = "TIME")]
     until: Option<String>,
-    /// Five minutes on each side of this moment, with the nearest commits.
+    /// Five minutes on each side of this moment, with the nearest commits; with --kind or --table the nearest such
+    /// event on each side, however far.
     #[arg(long, value_name = "TIME", conflicts_with_all = ["since", "until"])]
     around: Option<String>,
     /// The zone of moments that name none, such as Europe/Berlin.
