@@ -56,10 +56,17 @@ fn look(storage: Arc<dyn Storage>, settings: &Settings, global: &Global) -> anyh
 fn describe(cluster: &Cluster<'_>) -> Result<Value, RepositoryError> {
     let size = cluster.segment_size();
     let mut survey = Survey::of(cluster)?;
+    let windows = survey.proved_windows(cluster)?;
     for unusable in &survey.unusable {
         complain(&format!("warning: {unusable}"));
     }
-    let windows: Vec<Value> = survey.windows(cluster)?.iter().map(super::restore::window).collect();
+    for window in windows.iter().filter(|window| window.to > now()) {
+        complain(&format!(
+            "warning: the window on timeline {} ends at {}, which is later than this host's clock: the server's clock is ahead, or a summary is wrong (run pitr verify)",
+            window.timeline, window.to
+        ));
+    }
+    let windows: Vec<Value> = windows.iter().map(super::restore::window).collect();
     let mut wal = Vec::new();
     for (timeline, held) in &survey.archive.timelines {
         let (Some(first), Some(last)) = (held.segments.first(), held.segments.last()) else { continue };

@@ -9,7 +9,7 @@ use super::survey::in_full;
 use crate::plan::{Archive, Place, SegmentFacts, WalReader};
 use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, RepositoryError, abreast};
-use crate::types::{Lsn, SegmentName, WalFileName};
+use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
 use crate::wal::{Found, SegmentScanner, Sought};
 
 /// Answers the plan's questions out of the archive, each summary read once.
@@ -18,6 +18,8 @@ pub struct ArchivedWal<'c> {
     cluster: &'c Cluster<'c>,
     known: HashMap<SegmentName, SegmentFacts>,
     rolled: RolledFacts,
+    /// The stored bytes of the objects in some LOGs.
+    sizes: HashMap<(TimelineId, u32), HashMap<String, u64>>,
     /// The segments of which no more than a piece is there.
     pieces: HashSet<SegmentName>,
     seen: Mutex<Seen>,
@@ -39,6 +41,7 @@ impl<'c> ArchivedWal<'c> {
             cluster,
             known: HashMap::new(),
             rolled: RolledFacts::default(),
+            sizes: HashMap::new(),
             pieces: HashSet::new(),
             seen: Mutex::default(),
         }
@@ -184,9 +187,25 @@ impl<'c> ArchivedWal<'c> {
         Ok(scanner.found().cloned())
     }
 
+    /// Lists the LOGs of these segments, so that their objects' sizes are known: one request tells of a LOG.
+    fn list_sizes(&mut self, segments: &[SegmentName]) -> Result<(), RepositoryError> {
+        const KEPT: usize = 16;
+        if self.sizes.len() > KEPT {
+            self.sizes.clear();
+        }
+        let mut logs: Vec<_> = segments.iter().map(|s| (s.timeline, s.log)).collect();
+        logs.sort_unstable();
+        logs.dedup();
+        logs.retain(|log| !self.sizes.contains_key(log));
+        let sizes = abreast(&logs, |(timeline, log)| self.cluster.sizes_in_log(*timeline, *log))?;
+        self.sizes.extend(logs.into_iter().zip(sizes));
+        Ok(())
+    }
+
     fn facts_of(&self, segment: SegmentName) -> Result<SegmentFacts, RepositoryError> {
         if !self.pieces.contains(&segment) {
-            return read_facts(self.cluster, segment)?.ok_or_else(|| self.vanished(segment));
+            let sizes = self.sizes.get(&(segment.timeline, segment.log));
+            return read_facts(self.cluster, segment, sizes)?.ok_or_else(|| self.vanished(segment));
         }
         // A piece's summary says nothing of its content: who streamed it had no time to look.
         let size = self.cluster.segment_size();
@@ -212,6 +231,7 @@ impl WalReader for ArchivedWal<'_> {
         if missing.is_empty() {
             return Ok(());
         }
+        self.list_sizes(&missing)?;
         let facts = abreast(&missing, |segment| self.facts_of(*segment))?;
         self.known.extend(missing.into_iter().zip(facts));
         Ok(())
@@ -224,6 +244,7 @@ impl WalReader for ArchivedWal<'_> {
         if let Some(rolled) = self.rolled.facts(self.cluster, segment)? {
             return Ok(rolled);
         }
+        self.list_sizes(&[segment])?;
         let facts = self.facts_of(segment)?;
         self.known.insert(segment, facts.clone());
         Ok(facts)
@@ -262,8 +283,13 @@ impl WalReader for ArchivedWal<'_> {
     }
 }
 
-fn read_facts(cluster: &Cluster<'_>, segment: SegmentName) -> Result<Option<SegmentFacts>, RepositoryError> {
-    match cluster.wal_summary(WalFileName::Segment(segment)) {
+fn read_facts(
+    cluster: &Cluster<'_>,
+    segment: SegmentName,
+    sizes: Option<&HashMap<String, u64>>,
+) -> Result<Option<SegmentFacts>, RepositoryError> {
+    let size = |name: &str| sizes.and_then(|sizes| sizes.get(name)).copied();
+    match cluster.listed_wal_summary(WalFileName::Segment(segment), size) {
         Ok(Some(summary)) => {
             let stored = Some(summary.stored_frames());
             Ok(Some(SegmentFacts {

@@ -1,6 +1,6 @@
 //! The facts that a plan is made from: what the archive and the backups of one cluster are.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::archived_wal::ArchivedWal;
 use crate::plan::{Archive, BackupFacts, Timeline, Window, windows};
@@ -19,6 +19,8 @@ pub struct Survey {
     pub backups: Vec<Backup>,
     /// Backups that are there and cannot be used.
     pub unusable: Vec<Unusable>,
+    /// Those of the backups of which parts are missing, as far as that was looked at.
+    broken: BTreeSet<BackupId>,
     /// Backups that began and are not there: running still, or failed.
     pub unfinished: Vec<BackupId>,
 }
@@ -59,7 +61,8 @@ impl Survey {
                 }
             }
         }
-        Ok(Self { archive: archive(cluster)?, backups, unusable, unfinished })
+        let broken = BTreeSet::new();
+        Ok(Self { archive: archive(cluster)?, backups, unusable, broken, unfinished })
     }
 
     /// What the plan needs to know of the backups.
@@ -67,10 +70,44 @@ impl Survey {
         self.backups.iter().map(facts_of).collect()
     }
 
+    /// The recovery windows, none of them begun by a backup of which parts are missing: those become unusable,
+    /// and the newest backup too where it is such a one. One listing of each backup that is looked at.
+    pub fn proved_windows(&mut self, cluster: &Cluster<'_>) -> Result<Vec<Window>, RepositoryError> {
+        let mut looked_at = BTreeSet::new();
+        loop {
+            let windows = self.windows(cluster)?;
+            let newest = self.backups.last().map(|backup| backup.id.clone());
+            let begins = |b: &Backup| windows.iter().any(|window| window.from_lsn == b.stop_lsn);
+            let doubtful: Vec<Backup> = self
+                .backups
+                .iter()
+                .filter(|b| begins(b) || newest.as_ref() == Some(&b.id))
+                .filter(|b| looked_at.insert(b.id.clone()))
+                .cloned()
+                .collect();
+            let problems = abreast(&doubtful, |backup| cluster.backup_problems(backup))?;
+            let mut whole = true;
+            for (backup, problems) in doubtful.into_iter().zip(problems) {
+                let Some(first) = problems.first() else { continue };
+                let why = match problems.len() - 1 {
+                    0 => first.clone(),
+                    more => format!("{first}, and {more} more like it"),
+                };
+                self.broken.insert(backup.id.clone());
+                self.unusable.push(Unusable { id: backup.id, why, newer: false });
+                whole = false;
+            }
+            if whole {
+                return Ok(windows);
+            }
+        }
+    }
+
     /// The recovery windows of the backups that may be chosen. What roll-ups say is believed, as far as no
     /// segment that is asked for turns out to be lost.
     pub fn windows(&mut self, cluster: &Cluster<'_>) -> Result<Vec<Window>, RepositoryError> {
-        let usable: Vec<_> = self.facts().into_iter().filter(|b| b.complete).collect();
+        let usable: Vec<_> =
+            self.facts().into_iter().filter(|b| b.complete && !self.broken.contains(&b.id)).collect();
         let mut wal = ArchivedWal::new(cluster).believing(&self.archive);
         loop {
             match windows(&self.archive, &usable, &mut wal) {

@@ -1,6 +1,6 @@
 //! Which segments there are: the sealed LOGs by the names of their roll-ups, the others by listing them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{ControlFlow, RangeInclusive};
 
 use super::{SealedLogs, StoredCopy};
@@ -122,6 +122,20 @@ impl Cluster<'_> {
             ControlFlow::Continue(())
         })?;
         Ok(listing)
+    }
+
+    /// The stored bytes of every object of a LOG, by its name below the root.
+    pub fn sizes_in_log(
+        &self,
+        timeline: TimelineId,
+        log: u32,
+    ) -> Result<HashMap<String, u64>, RepositoryError> {
+        let folder = self.layout().wal_log(SegmentName { timeline, log, seg: 0 });
+        let mut sizes = HashMap::new();
+        self.storage().list(&folder, None, &mut |info| {
+            sizes.insert(info.name, info.size);
+        })?;
+        Ok(sizes)
     }
 
     /// The copies of each segment of a LOG, by its number within the LOG.

@@ -2,7 +2,7 @@
 
 use super::{RolledSegment, Rollup, SealedLogs, StoredCopy};
 use crate::repository::abreast::abreast;
-use crate::repository::layout::RollupName;
+use crate::repository::layout::{RollupName, WalObjectName};
 use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, RepositoryError};
 use crate::storage::Created;
@@ -82,8 +82,13 @@ impl Cluster<'_> {
         copies: Vec<StoredCopy>,
     ) -> Result<Option<RolledSegment>, RepositoryError> {
         let seg = segment.seg;
+        let sizes = copies.clone();
+        let size = |name: &str| {
+            let named = WalObjectName::parse(name.rsplit('/').next()?)?;
+            sizes.iter().find(|copy| copy.digest == named.digest).map(|copy| copy.size)
+        };
         let unread = RolledSegment { seg, blake3: None, modified: None, copies, unreadable: None, wal: None };
-        Ok(match self.wal_summary(WalFileName::Segment(segment)) {
+        Ok(match self.listed_wal_summary(WalFileName::Segment(segment), size) {
             Ok(Some(summary)) => Some(RolledSegment {
                 blake3: Some(summary.blake3),
                 modified: summary.modified,

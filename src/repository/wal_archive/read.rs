@@ -8,8 +8,18 @@ impl Cluster<'_> {
     /// What the best copy of a file says of itself, by the rule of [`fetch`](Self::fetch); `None` is proof of
     /// absence. A file of which no copy can be read is an error. Frames are not looked at.
     pub fn wal_summary(&self, file: WalFileName) -> Result<Option<WalSummary>, RepositoryError> {
+        self.listed_wal_summary(file, |_| None)
+    }
+
+    /// The same where a listing has told the stored bytes of objects (`size`, by name): a copy that is shorter
+    /// than its summary says is a damaged one.
+    pub fn listed_wal_summary(
+        &self,
+        file: WalFileName,
+        size: impl Fn(&str) -> Option<u64>,
+    ) -> Result<Option<WalSummary>, RepositoryError> {
         let mut failure = None;
-        let mut open = |name: &str| match StoredWal::open(self.storage(), name, false) {
+        let mut open = |name: &str| match self.open_copy(file, name, false, size(name)) {
             Ok(stored) => Ok(stored),
             Err(e @ RepositoryError::Damaged { .. }) => {
                 failure = Some(e);
@@ -35,6 +45,31 @@ impl Cluster<'_> {
             (_, Some(damage)) => Err(damage),
             (None, None) => Ok(None),
         }
+    }
+
+    /// Opens a copy. One that is of another file, of another system or cut short is damaged: its name promises
+    /// what recovery will not find in it. Bytes behind its frames do no harm.
+    fn open_copy(
+        &self,
+        file: WalFileName,
+        name: &str,
+        whole: bool,
+        size: Option<u64>,
+    ) -> Result<Option<StoredWal<'_>>, RepositoryError> {
+        let Some(stored) = StoredWal::open(self.storage(), name, whole)? else { return Ok(None) };
+        let summary = stored.summary();
+        let system = summary.wal.as_ref().and_then(|wal| wal.system_identifier);
+        let own = self.identity().system_identifier;
+        let why = if summary.name != file.to_string() {
+            format!("it says that it holds {}", summary.name)
+        } else if let Some(other) = system.filter(|system| *system != own) {
+            format!("it holds WAL of the system {other}, not of {own}")
+        } else if let Some(size) = size.filter(|size| *size < stored.stored_size()) {
+            format!("it has {size} bytes, and its summary names {}", stored.stored_size())
+        } else {
+            return Ok(Some(stored));
+        };
+        Err(RepositoryError::damaged(stored.url(), why))
     }
 
     /// A small file (history, backup) as a whole; `None` is proof of absence.
@@ -73,10 +108,10 @@ impl Cluster<'_> {
         };
         let mut tried = None;
         if let Some(first) = first {
-            match StoredWal::open(self.storage(), &first, true) {
+            match self.open_copy(file, &first, true, None) {
                 Ok(Some(stored)) if Reach::of(&stored).whole => {
                     restart()?;
-                    match decode(&stored, file, &mut sink)? {
+                    match decode(&stored, &mut sink)? {
                         None => return Ok(Some(Reach::of(&stored))),
                         Some(damage) => failure = Some(damage),
                     }
@@ -94,7 +129,7 @@ impl Cluster<'_> {
             if tried.as_ref() == Some(&name) {
                 continue;
             }
-            match StoredWal::open(self.storage(), &name, true) {
+            match self.open_copy(file, &name, true, None) {
                 Ok(Some(stored)) => candidates.push(stored),
                 Ok(None) => {}
                 Err(e @ RepositoryError::Damaged { .. }) => failure = Some(e),
@@ -109,7 +144,7 @@ impl Cluster<'_> {
                 break;
             }
             restart()?;
-            match decode(stored, file, &mut sink)? {
+            match decode(stored, &mut sink)? {
                 None => return Ok(Some(reach)),
                 Some(damage) => failure = Some(damage),
             }
@@ -159,7 +194,6 @@ impl PartialOrd for Reach {
 /// Damage comes back as `Ok(Some(…))`, so that another copy can be tried.
 fn decode<E: From<RepositoryError>>(
     stored: &StoredWal<'_>,
-    file: WalFileName,
     sink: &mut impl FnMut(Vec<u8>) -> Result<(), E>,
 ) -> Result<Option<RepositoryError>, E> {
     enum Stop<E> {
@@ -170,10 +204,6 @@ fn decode<E: From<RepositoryError>>(
         fn from(e: RepositoryError) -> Self {
             Self::Repository(e)
         }
-    }
-    if stored.summary().name != file.to_string() {
-        let why = format!("it says that it holds {}", stored.summary().name);
-        return Ok(Some(RepositoryError::damaged(stored.url(), why)));
     }
     match stored.decode(|chunk| sink(chunk).map_err(Stop::Sink)) {
         Ok(()) => Ok(None),

@@ -2,6 +2,7 @@
 //! is planned is what the server then does, for every kind of target, on every major, along every timeline.
 
 mod borders;
+mod other_objects;
 mod refusals;
 mod repositories;
 mod targets;
