@@ -31,8 +31,8 @@ const EXIT_PROBLEMS: u8 = 3;
 /// Kinds: missing-wal, cut-off, damaged-wal (it came so from the server), damaged-object, misnamed, foreign,
 /// summary-lies, missing-history, bad-history; backup-without-wal, missing-part, damaged-part, damaged-index,
 /// damaged-manifest, backup-mismatch, damaged-pages (the server found them), damaged-catalogue;
-/// damaged-descriptor, missing-descriptor, damaged-rollup, rollup-lies, conflict, leftover, newer-format,
-/// unreadable.
+/// no-backup, damaged-descriptor, missing-descriptor, damaged-rollup, rollup-lies, conflict, leftover,
+/// newer-format, unreadable.
 #[derive(Debug, Args)]
 pub(super) struct VerifyArgs {
     /// Names, sizes, summaries, indexes and coverage; not the bytes behind them.

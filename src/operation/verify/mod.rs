@@ -168,6 +168,10 @@ fn look(
         described.extend(backup::describe(cluster, id, &mut found)?);
         checked.looked_at(folder.objects, 0);
     }
+    if !inventory.backups.values().any(|folder| folder.complete) {
+        let what = "there is no backup: nothing can be restored";
+        found.add(Kind::NoBackup, &cluster.layout().all(), what, root::BACK_UP, problem::About::Nothing);
+    }
     let mut facts: Vec<_> = described.iter().filter(|d| d.usable).map(backup::Described::facts).collect();
     facts.sort_by_key(|b| b.stop);
     let standing = BTreeMap::new();

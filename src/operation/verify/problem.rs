@@ -53,6 +53,8 @@ pub enum Kind {
     DamagedRollup,
     /// A roll-up that says something else than the segments.
     RollupLies,
+    /// There is no backup, and so nothing to restore.
+    NoBackup,
     /// A refused file that waits for a decision.
     Conflict,
     /// What nothing needs any more, or ever did.

@@ -12,6 +12,10 @@ use crate::types::Moment;
 /// A probe lives for seconds; one that is this old was left behind.
 const STALE: i64 = 3600;
 
+/// What to do where nothing is there.
+pub(super) const BACK_UP: &str =
+    "was one taken? then it is lost, or in another repository; else run pitr backup";
+
 /// Looks at the root and at the folders of clusters, not into their epochs. With `only`, at that cluster's.
 pub fn verify_root(
     repository: &Repository,
@@ -23,6 +27,7 @@ pub fn verify_root(
     if let Some(only) = only {
         cluster_folder(repository, only, &mut found)?;
     } else {
+        let mut clusters = 0;
         children(storage, "", &mut |child| {
             match child {
                 Child::Object(name) if name == REPOSITORY => {}
@@ -31,21 +36,26 @@ pub fn verify_root(
                     probes(storage, now, &mut found)?;
                 }
                 Child::Folder(name) => match name.parse::<ClusterName>() {
-                    Ok(cluster) => cluster_folder(repository, &cluster, &mut found)?,
+                    Ok(cluster) => clusters += u32::from(cluster_folder(repository, &cluster, &mut found)?),
                     Err(_) => stranger(&format!("{name}/"), &mut found),
                 },
             }
             Ok(())
         })?;
+        if clusters == 0 {
+            let what = "nothing is stored here: there is no cluster, and no backup";
+            found.add(Kind::NoBackup, REPOSITORY, what, BACK_UP, About::Nothing);
+        }
     }
     Ok(found.findings.into_iter().map(|finding| finding.problem).collect())
 }
 
+/// Whether anything of a cluster is there.
 fn cluster_folder(
     repository: &Repository,
     name: &ClusterName,
     found: &mut Found,
-) -> Result<(), RepositoryError> {
+) -> Result<bool, RepositoryError> {
     let storage = repository.storage();
     let everything = |what: String| format!("everything of {what}: nobody finds it");
     let there = storage.size(&name.descriptor())?.is_some();
@@ -73,7 +83,11 @@ fn cluster_folder(
     })?;
     if !there && identities.is_empty() && epochs.is_empty() {
         // Nothing of a cluster: somebody else's folder was named above, object by object.
-        return Ok(());
+        return Ok(false);
+    }
+    if identities.is_empty() && epochs.is_empty() {
+        let what = "nothing of this cluster is stored but its name: there is no backup";
+        found.add(Kind::NoBackup, &name.descriptor(), what, BACK_UP, About::Nothing);
     }
     let lost = |found: &mut Found, of: String| {
         found.findings.iter_mut().rev().take(1).for_each(|f| f.problem.lost.push(everything(of.clone())));
@@ -88,7 +102,7 @@ fn cluster_folder(
         found.add(Kind::MissingDescriptor, &name.identity(epoch), "it is missing", todo, About::Nothing);
         lost(found, format!("epoch {epoch} of cluster {name}"));
     }
-    Ok(())
+    Ok(true)
 }
 
 fn probes(storage: &dyn Storage, now: Moment, found: &mut Found) -> Result<(), RepositoryError> {

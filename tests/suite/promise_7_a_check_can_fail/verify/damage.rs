@@ -191,6 +191,19 @@ fn every_kind_of_damage_is_found_and_priced() {
         v.kinds().iter().all(|kind| *kind == "leftover") && v.problems().iter().all(|p| lost(p).is_empty())
     );
 
+    // Nothing is left to restore, however little is left to be wrong.
+    for (gone, object) in
+        [("main", "repository.json"), ("main/0001", "main/0001/"), ("main/0001/backup", "main/0001/")]
+    {
+        let v = a.with(
+            |a| std::fs::remove_dir_all(a.path(gone)).unwrap(),
+            |a| Verified::run(&a.pitr, &["--quick"]),
+        );
+        let p = v.problem("no-backup");
+        assert_eq!(p["object"], object, "{}", v.document);
+        assert!(p["todo"].as_str().unwrap().contains("run pitr backup"), "{p}");
+    }
+
     // Descriptors without which nobody finds anything.
     let v = a.with(|_| remove("main/identity/0001.json"), |a| Verified::run(&a.pitr, &["--quick"]));
     assert_eq!(v.kinds(), ["missing-descriptor"], "{}", v.document);
