@@ -144,6 +144,11 @@ fn judge(
             "is its history file still in pg_wal? pitr archive-push brings it into the archive",
         ));
     }
+    // Segments that a roll-up tells of may be gone: this is what cron relies on.
+    if let Some(start) = survey.facts().iter().filter(|b| b.complete).max_by_key(|b| b.stop).map(|b| b.start)
+    {
+        survey.list_sealed_from(&cluster, start)?;
+    }
     let mut wal = ArchivedWal::new(&cluster).believing(&survey.archive);
     let chain = loop {
         match chain(&survey, server.as_ref().ok().map(|s| s.identity), &mut wal) {
@@ -303,6 +308,9 @@ fn told(ask: &AskLag<'_>, repository: &str, lag: Duration, seen: String) -> Reco
     }
 }
 
+/// Clocks that are kept right differ by less.
+const SKEW: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
 fn by_clock(ask: &AskLag<'_>, repository: &str, until: Option<Moment>, why: &str) -> RecoveryPoint {
     let Some(until) = until else {
         return RecoveryPoint::problem(
@@ -311,7 +319,17 @@ fn by_clock(ask: &AskLag<'_>, repository: &str, until: Option<Moment>, why: &str
             ARCHIVER,
         );
     };
-    let lag = if until > ask.now { Duration::ZERO } else { ask.now.0.duration_since(until.0).unsigned_abs() };
+    let ahead = until.0.duration_since(ask.now.0);
+    if ahead > SKEW {
+        return RecoveryPoint::problem(
+            repository,
+            format!(
+                "{why}, and the archive is complete up to {until}, which this host's clock has not reached: how far back that is is not known"
+            ),
+            "is this host's clock right, and the server's?",
+        );
+    }
+    let lag = if ahead.is_positive() { Duration::ZERO } else { ahead.unsigned_abs() };
     RecoveryPoint {
         basis: Some(Basis::Clock),
         ..told(

@@ -11,7 +11,7 @@ use crate::plan::{Archive, RestorePlan, SegmentFacts, Timeline};
 use crate::repository::layout::RollupName;
 use crate::repository::rollup::{Listing, Rollup};
 use crate::repository::{Cluster, RepositoryError, abreast};
-use crate::types::{SegmentName, SegmentSize, TimelineId};
+use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId};
 
 type Log = (TimelineId, u32);
 
@@ -155,6 +155,27 @@ pub(super) fn doubt(
     let listing = cluster.list_logs(segment.timeline, segment.log..=segment.log)?;
     correct(held, segment.log, &listing, size);
     Ok(true)
+}
+
+/// Lists the LOGs from a position on. Those that are whole stay sealed.
+pub(super) fn list_from(
+    cluster: &Cluster<'_>,
+    archive: &mut Archive,
+    start: Lsn,
+) -> Result<(), RepositoryError> {
+    let size = archive.segment_size;
+    for (timeline, held) in &mut archive.timelines {
+        let first = SegmentName::holding(*timeline, start, size).log;
+        let logs: Vec<u32> = held.sealed.range(first..).map(|(log, _)| *log).collect();
+        for log in logs {
+            let listing = cluster.list_logs(*timeline, log..=log)?;
+            let all = size.numbers_of_log(log);
+            if listing.segments.run_of(all.start).is_none_or(|run| run.end < all.end) {
+                correct(held, log, &listing, size);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// From now on, what was listed of a LOG is what is there of it.

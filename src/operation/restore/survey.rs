@@ -7,7 +7,7 @@ use crate::plan::{Archive, BackupFacts, Timeline, Window, windows};
 use crate::repository::backup_set::format::{Backup, Status};
 use crate::repository::rollup::SealedLogs;
 use crate::repository::{Cluster, RepositoryError, abreast};
-use crate::types::{BackupId, SegmentSet, TimelineId, WalFileName};
+use crate::types::{BackupId, Lsn, SegmentSet, TimelineId, WalFileName};
 use crate::wal::TimelineHistory;
 
 /// One cluster, looked over.
@@ -63,6 +63,11 @@ impl Survey {
         }
         let broken = BTreeSet::new();
         Ok(Self { archive: archive(cluster)?, backups, unusable, broken, unfinished })
+    }
+
+    /// Lists the LOGs from a position on of which roll-ups told: what is not there any more is missing from now on.
+    pub fn list_sealed_from(&mut self, cluster: &Cluster<'_>, start: Lsn) -> Result<(), RepositoryError> {
+        super::rolled::list_from(cluster, &mut self.archive, start)
     }
 
     /// What the plan needs to know of the backups.

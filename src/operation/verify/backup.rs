@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::coverage::BackupFacts;
 use super::problem::{About, Found, Kind, Verdict, chain, judge};
 use crate::operation::restore::{RestoreError, compare_with_manifest};
+use crate::pgdata::backup_manifest::WalRange;
 use crate::repository::backup_set::format::{Backup, IndexLine, Status, WalMode};
 use crate::repository::backup_set::{Index, Proved};
 use crate::repository::{Cluster, RepositoryError};
@@ -186,6 +187,28 @@ fn proved<T>(
     Ok(None)
 }
 
+/// The descriptor's start and end against the server's own word: a restore that believed another end would
+/// stop before the data is consistent.
+fn positions(cluster: &Cluster<'_>, ranges: &[WalRange], backup: &Backup, found: &mut Found) {
+    let begins = ranges.iter().any(|r| r.timeline == backup.timeline && r.start == backup.start_lsn);
+    let ends = ranges.iter().any(|r| r.timeline == backup.stop_timeline && r.end == backup.stop_lsn);
+    if ranges.is_empty() || begins && ends {
+        return;
+    }
+    let told: Vec<String> =
+        ranges.iter().map(|r| format!("{} to {} on timeline {}", r.start, r.end, r.timeline)).collect();
+    let what = format!(
+        "it says that the backup goes from {} on timeline {} to {} on timeline {}, the server's manifest says {}",
+        backup.start_lsn,
+        backup.timeline,
+        backup.stop_lsn,
+        backup.stop_timeline,
+        told.join(", ")
+    );
+    let descriptor = cluster.layout().backup_descriptor(&backup.id);
+    found.add(Kind::BackupMismatch, &descriptor, what, ANOTHER, About::Backup(backup.id.clone()));
+}
+
 /// As a restore proves it before it writes.
 fn agree(
     cluster: &Cluster<'_>,
@@ -195,7 +218,10 @@ fn agree(
     found: &mut Found,
 ) -> Result<(), RepositoryError> {
     let error = match compare_with_manifest(index, manifest) {
-        Ok(_) => return Ok(()),
+        Ok(proof) => {
+            positions(cluster, &proof.wal_ranges, backup, found);
+            return Ok(());
+        }
         Err(error) => error,
     };
     let layout = cluster.layout();

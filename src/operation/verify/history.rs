@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::inventory::Inventory;
-use super::problem::{About, Found, Kind, Verdict, judge};
-use super::wal;
+use super::problem::{About, Found, Kind, Problem, Verdict, judge};
+use super::wal::{self, Listed};
 use crate::plan::Lineage;
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{TimelineId, WalFileName};
@@ -55,16 +55,32 @@ pub(super) fn ways(
                 Verdict::Damaged(_) | Verdict::Newer(_) | Verdict::Unreadable(_) => None,
             },
         };
-        if history.is_none() && timeline.0 != 1 {
-            let lost = format!("restores to timeline {timeline} from backups taken before it began");
-            let own = found.findings.iter_mut().map(|f| &mut f.problem).filter(|p| p.object == object);
+        let copies: Vec<&str> =
+            inventory.histories.iter().filter(|c| is_of(c, timeline)).map(|c| c.name.as_str()).collect();
+        let is_bad = |name: &str| found.findings.iter().any(|f| f.problem.object == name);
+        let no_good_one = history.is_none() || !copies.is_empty() && copies.iter().all(|name| is_bad(name));
+        if no_good_one && timeline.0 != 1 {
+            let lost = format!(
+                "restores to timeline {timeline} from backups taken before it began, also where no timeline is asked for and it is the newest"
+            );
+            let own = |p: &Problem| p.object == object || copies.contains(&p.object.as_str());
+            let own = found.findings.iter_mut().map(|f| &mut f.problem).filter(|p| own(p));
             own.for_each(|problem| problem.lost.push(lost.clone()));
+        }
+        if !begun.contains(&timeline) {
+            found.notes.push(format!(
+                "timeline {timeline} has a history file and no WAL: was a server promoted that does not archive? restores that ask for no timeline may go there"
+            ));
         }
         let history = history.unwrap_or_else(|| TimelineHistory::of_first(timeline));
         histories.insert(timeline, history);
     }
     contradictions(cluster, &histories, found);
     Ok(histories.into_values().map(|history| Lineage::new(history, cluster.segment_size())).collect())
+}
+
+fn is_of(copy: &Listed, timeline: TimelineId) -> bool {
+    matches!(&copy.holds, wal::Holds::File(known) if known.file.timeline() == timeline)
 }
 
 /// What one history says of a common ancestor must be what that ancestor's own says.

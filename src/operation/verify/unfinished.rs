@@ -24,6 +24,12 @@ impl std::fmt::Debug for Lives<'_> {
 /// Of a backup on another host nobody here knows whether it still runs; after a day it hardly does.
 const LONGEST: i64 = 24 * 3600;
 
+/// Index and manifest are written when all parts are there.
+fn looks_whole(cluster: &Cluster<'_>, id: &BackupId) -> Result<bool, RepositoryError> {
+    let (storage, layout) = (cluster.storage(), cluster.layout());
+    Ok(storage.size(&layout.files(id))?.is_some() && storage.size(&layout.manifest(id))?.is_some())
+}
+
 /// Says whether a backup without its last write is a problem.
 pub(super) fn judge_unfinished(
     cluster: &Cluster<'_>,
@@ -51,6 +57,17 @@ pub(super) fn judge_unfinished(
         }
     };
     match (gone, started) {
+        (Some(why), _) if looks_whole(cluster, id)? => {
+            found.add(
+                Kind::Leftover,
+                &folder,
+                format!("everything of a backup but its backup.json is there: it was never finished, or has lost that ({why})"),
+                "is its backup.json in another repository? copy it here; remove the folder only if the backup is known to have failed",
+                About::Nothing,
+            );
+            let lost = format!("every restore from backup {id}, if it was finished");
+            found.findings.last_mut().into_iter().for_each(|f| f.problem.lost.push(lost.clone()));
+        }
         (Some(why), _) => found.add(
             Kind::Leftover,
             &folder,

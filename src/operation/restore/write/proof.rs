@@ -5,7 +5,7 @@ use std::io::Read;
 
 use super::RestoreError;
 use crate::durable::Owner;
-use crate::pgdata::backup_manifest::{ManifestFile, ManifestReader};
+use crate::pgdata::backup_manifest::{ManifestFile, ManifestReader, WalRange};
 use crate::repository::RepositoryError;
 use crate::repository::backup_set::format::{Entry, EntryKind, IndexLine};
 use crate::repository::backup_set::{Index, IndexLines, Proved};
@@ -13,6 +13,8 @@ use crate::repository::backup_set::{Index, IndexLines, Proved};
 /// What was found on the way.
 pub(in crate::operation) struct Proof {
     pub(in crate::operation) files: u64,
+    /// The WAL that is needed, as the server says.
+    pub(in crate::operation) wal_ranges: Vec<WalRange>,
     /// Whose the files were on the server: all of a data directory are one account's.
     pub(in crate::operation) recorded_owner: Option<Owner>,
 }
@@ -41,7 +43,9 @@ pub(in crate::operation) fn compare(index: &Index, manifest: &Proved) -> Result<
             expected: "absent (the manifest does not name it)".to_owned(),
             found: "part of the backup".to_owned(),
         }),
-        None => Ok(Proof { files: manifest.files, recorded_owner: files.owner }),
+        None => {
+            Ok(Proof { files: manifest.files, wal_ranges: manifest.wal_ranges, recorded_owner: files.owner })
+        }
     }
 }
 

@@ -90,6 +90,7 @@ fn every_kind_of_damage_is_found_and_priced() {
     let v = a.with(|_| flip(history, 1_000), |a| Verified::run(&a.pitr, &["--quick"]));
     assert_eq!(v.problem("damaged-object")["object"], history, "{}", v.document);
     assert!(lost(v.problem("damaged-object")).contains("restores to timeline 2"), "{}", v.document);
+    assert!(lost(v.problem("damaged-object")).contains("restores to timeline 2"), "{}", v.document);
 
     // Backups.
     let part = a.backup(0, "base/0000000000.zst");
@@ -157,6 +158,22 @@ fn every_kind_of_damage_is_found_and_priced() {
     let v =
         a.with(edit(descriptor, "\"format\": 1", "\"format\": 9"), |a| Verified::run(&a.pitr, &["--quick"]));
     assert_eq!(v.kinds(), ["newer-format"], "{}", v.document);
+
+    // An end that is not the server's own.
+    let v = a.with(
+        |a| {
+            let path = a.path(&a.backup(0, "backup.json"));
+            let mut said: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+            said["stop_lsn"] = said["start_lsn"].clone();
+            std::fs::write(path, said.to_string()).unwrap();
+        },
+        |a| Verified::run(&a.pitr, &["--quick"]),
+    );
+    assert!(lost(v.problem("backup-mismatch")).contains(&a.backups[0]), "{}", v.document);
+    // Without its last write a whole backup looks like one that was never finished.
+    let v = a.with(|a| remove(&a.backup(0, "backup.json")), |a| Verified::run(&a.pitr, &["--quick"]));
+    let p = v.problem("leftover");
+    assert!(lost(p).contains(&a.backups[0]) && p["what"].as_str().unwrap().contains("backup.json"), "{p}");
 
     // What has no business here.
     let begun = "main/0001/backup/20200101T000000Z-full";
