@@ -85,6 +85,17 @@ pub struct RestorePlan {
     pub windows: Vec<Window>,
 }
 
+impl RestorePlan {
+    /// The segments that will be replayed, in order.
+    pub fn segments(&self, archive: &Archive) -> Vec<SegmentName> {
+        let size = archive.segment_size;
+        let Some((timeline, wal)) = self.timeline.zip(self.wal.as_ref()) else { return Vec::new() };
+        let Ok(lineage) = archive.named_lineage(timeline) else { return Vec::new() };
+        let numbers = wal.first.number(size).zip(wal.last.number(size));
+        numbers.map_or_else(Vec::new, |(first, last)| (first..=last).map(|n| lineage.segment(n)).collect())
+    }
+}
+
 /// Makes the plan.
 pub fn plan<W: WalReader>(
     archive: &Archive,

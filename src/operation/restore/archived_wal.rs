@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::rolled::{self, RolledFacts};
 use super::survey::in_full;
-use crate::plan::{Archive, Place, SegmentFacts, WalReader};
+use crate::plan::{Archive, Place, RestorePlan, SegmentFacts, WalReader};
 use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, RepositoryError, abreast};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
@@ -187,19 +187,32 @@ impl<'c> ArchivedWal<'c> {
         Ok(scanner.found().cloned())
     }
 
-    /// Lists the LOGs of these segments, so that their objects' sizes are known: one request tells of a LOG.
-    fn list_sizes(&mut self, segments: &[SegmentName]) -> Result<(), RepositoryError> {
-        const KEPT: usize = 16;
-        if self.sizes.len() > KEPT {
-            self.sizes.clear();
+    /// Compares the objects of the segments that a plan replays with what their summaries name, as far as no roll-up
+    /// tells of them: one listing of each LOG. `true` where one is cut short: then the plan has to be made again.
+    pub fn is_cut_short(&mut self, archive: &Archive, plan: &RestorePlan) -> Result<bool, RepositoryError> {
+        let mut found = false;
+        for segment in plan.segments(archive) {
+            let log = (segment.timeline, segment.log);
+            if self.pieces.contains(&segment) {
+                continue;
+            }
+            if archive.timelines.get(&log.0).is_some_and(|held| held.sealed.contains_key(&log.1)) {
+                continue;
+            }
+            if !self.sizes.contains_key(&log) {
+                let sizes = self.cluster.sizes_in_log(log.0, log.1)?;
+                self.sizes.insert(log, sizes);
+            }
+            let first = self.cluster.layout().segment(segment);
+            let is = self.sizes.get(&log).and_then(|sizes| sizes.get(&first)).copied();
+            let known = self.facts(segment)?;
+            if known.unreadable.is_none() && known.stored.zip(is).is_some_and(|(whole, is)| is < whole) {
+                let facts = self.facts_of(segment)?;
+                found |= facts.unreadable.is_some();
+                self.known.insert(segment, facts);
+            }
         }
-        let mut logs: Vec<_> = segments.iter().map(|s| (s.timeline, s.log)).collect();
-        logs.sort_unstable();
-        logs.dedup();
-        logs.retain(|log| !self.sizes.contains_key(log));
-        let sizes = abreast(&logs, |(timeline, log)| self.cluster.sizes_in_log(*timeline, *log))?;
-        self.sizes.extend(logs.into_iter().zip(sizes));
-        Ok(())
+        Ok(found)
     }
 
     fn facts_of(&self, segment: SegmentName) -> Result<SegmentFacts, RepositoryError> {
@@ -231,7 +244,6 @@ impl WalReader for ArchivedWal<'_> {
         if missing.is_empty() {
             return Ok(());
         }
-        self.list_sizes(&missing)?;
         let facts = abreast(&missing, |segment| self.facts_of(*segment))?;
         self.known.extend(missing.into_iter().zip(facts));
         Ok(())
@@ -244,7 +256,6 @@ impl WalReader for ArchivedWal<'_> {
         if let Some(rolled) = self.rolled.facts(self.cluster, segment)? {
             return Ok(rolled);
         }
-        self.list_sizes(&[segment])?;
         let facts = self.facts_of(segment)?;
         self.known.insert(segment, facts.clone());
         Ok(facts)
@@ -290,8 +301,8 @@ fn read_facts(
 ) -> Result<Option<SegmentFacts>, RepositoryError> {
     let size = |name: &str| sizes.and_then(|sizes| sizes.get(name)).copied();
     match cluster.listed_wal_summary(WalFileName::Segment(segment), size) {
-        Ok(Some(summary)) => {
-            let stored = Some(summary.stored_frames());
+        Ok(Some((summary, stored))) => {
+            let stored = Some(stored);
             Ok(Some(SegmentFacts {
                 content: summary.wal,
                 modified: summary.modified,

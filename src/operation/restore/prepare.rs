@@ -45,6 +45,9 @@ pub fn prepare(
             wal = wal.believing(&survey.archive);
             continue;
         }
+        if wal.is_cut_short(&survey.archive, &plan)? {
+            continue;
+        }
         let id = plan.backup.as_ref().map(|b| &b.id);
         let Some(backup) = survey.backups.iter().find(|b| Some(&b.id) == id).cloned() else {
             break (plan, None);

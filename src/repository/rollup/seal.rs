@@ -89,7 +89,7 @@ impl Cluster<'_> {
         };
         let unread = RolledSegment { seg, blake3: None, modified: None, copies, unreadable: None, wal: None };
         Ok(match self.listed_wal_summary(WalFileName::Segment(segment), size) {
-            Ok(Some(summary)) => Some(RolledSegment {
+            Ok(Some((summary, _))) => Some(RolledSegment {
                 blake3: Some(summary.blake3),
                 modified: summary.modified,
                 wal: summary.wal.map(compact),

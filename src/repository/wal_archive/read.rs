@@ -8,16 +8,17 @@ impl Cluster<'_> {
     /// What the best copy of a file says of itself, by the rule of [`fetch`](Self::fetch); `None` is proof of
     /// absence. A file of which no copy can be read is an error. Frames are not looked at.
     pub fn wal_summary(&self, file: WalFileName) -> Result<Option<WalSummary>, RepositoryError> {
-        self.listed_wal_summary(file, |_| None)
+        Ok(self.listed_wal_summary(file, |_| None)?.map(|(summary, _)| summary))
     }
 
     /// The same where a listing has told the stored bytes of objects (`size`, by name): a copy that is shorter
-    /// than its summary says is a damaged one.
+    /// than its summary says is a damaged one. With the summary come the bytes that its object has when it is whole.
     pub fn listed_wal_summary(
         &self,
         file: WalFileName,
         size: impl Fn(&str) -> Option<u64>,
-    ) -> Result<Option<WalSummary>, RepositoryError> {
+    ) -> Result<Option<(WalSummary, u64)>, RepositoryError> {
+        let told = |stored: &StoredWal<'_>| (stored.summary().clone(), stored.stored_size());
         let mut failure = None;
         let mut open = |name: &str| match self.open_copy(file, name, false, size(name)) {
             Ok(stored) => Ok(stored),
@@ -30,7 +31,7 @@ impl Cluster<'_> {
         if let Some(stored) =
             open(&self.layout().wal_file(file, ""))?.filter(|stored| Reach::of(stored).whole)
         {
-            return Ok(Some(stored.summary().clone()));
+            return Ok(Some(told(&stored)));
         }
         let mut best: Option<StoredWal<'_>> = None;
         for name in self.wal_copies(file)? {
@@ -40,8 +41,8 @@ impl Cluster<'_> {
             }
         }
         match (best, failure) {
-            (Some(best), None) => Ok(Some(best.summary().clone())),
-            (Some(best), Some(_)) if Reach::of(&best).whole => Ok(Some(best.summary().clone())),
+            (Some(best), None) => Ok(Some(told(&best))),
+            (Some(best), Some(_)) if Reach::of(&best).whole => Ok(Some(told(&best))),
             (_, Some(damage)) => Err(damage),
             (None, None) => Ok(None),
         }

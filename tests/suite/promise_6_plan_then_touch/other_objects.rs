@@ -1,5 +1,5 @@
-//! Objects that are not what their names promise, as far as a listing and their summaries show it: a plan refuses them before anything
-//! is touched, and a good copy beside one serves.
+//! Objects that are not what their names promise, as far as a listing and their summaries show it: a plan refuses them
+//! before anything is touched, and a good copy beside one serves.
 
 use std::path::Path;
 
@@ -63,13 +63,15 @@ fn a_backup_without_its_parts_begins_no_window() {
     let pitr = pitr.connecting_to(&server);
     pitr.ok(["backup"]);
     server.archive_now();
-    let windows =
-        |outcome: &serde_json::Value| outcome["clusters"][0]["recovery_windows"].as_array().unwrap().len();
+    let windows = |stdout: &str| {
+        let info: serde_json::Value = serde_json::from_str(stdout).unwrap();
+        info["clusters"][0]["recovery_windows"].as_array().unwrap().len()
+    };
     let whole = pitr.run(["info", "--json"]);
-    assert_eq!(windows(&document(&whole)), 1);
+    assert_eq!(windows(&whole.stdout), 1);
     let backup = std::fs::read_dir(repo.join("main/0001/backup")).unwrap().next().unwrap().unwrap().path();
     std::fs::remove_dir_all(backup.join("base")).unwrap();
     let broken = pitr.run(["info", "--json"]);
-    assert_eq!(windows(&document(&broken)), 0);
+    assert_eq!(windows(&broken.stdout), 0);
     broken.expect_said("is missing");
 }
