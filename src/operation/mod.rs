@@ -7,6 +7,7 @@ pub mod backup;
 pub mod check;
 mod data_directory;
 pub mod events;
+mod in_full;
 pub mod restore;
 pub mod seal;
 pub mod verify;

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
 
-use super::error::chain;
 use super::{Monitor, include::Reins};
+use crate::operation::in_full::in_full;
 use crate::postgres::catalogue::{CatalogueClient, Database, Relation};
 use crate::postgres::{ConnInfo, PostgresError};
 use crate::repository::backup_set::Spool;
@@ -78,7 +78,7 @@ pub(super) fn read(
         if snapshot.facts.databases == 0 {
             return nothing(&lack, monitor);
         }
-        snapshot.lacks(format!("the rest: {}", chain(&lack)));
+        snapshot.lacks(format!("the rest: {}", in_full(&lack)));
     }
     snapshot.finish()
 }
@@ -92,7 +92,7 @@ pub fn live_catalogue(
     #[derive(Debug)]
     struct Silent;
     impl Monitor for Silent {}
-    crate::durable::create_dirs(temp_dir, crate::durable::DIR_MODE).map_err(|e| chain(&e))?;
+    crate::durable::create_dirs(temp_dir, crate::durable::DIR_MODE).map_err(|e| in_full(&e))?;
     match read(info, system, (1, temp_dir), &Reins::default(), &Silent) {
         (Some(spool), facts) => Ok((spool, facts.lacking)),
         (None, facts) => Err(facts.lacking.join("; ")),
@@ -100,7 +100,7 @@ pub fn live_catalogue(
 }
 
 fn nothing(why: &dyn std::error::Error, monitor: &dyn Monitor) -> (Option<Spool>, Catalogue) {
-    let why = chain(why);
+    let why = in_full(why);
     monitor.warning(&format!(
         "the names of the cluster's objects cannot be recorded, so that pitr events will show numbers: {why} \
          (the backup goes on; --no-catalogue does without them)"
@@ -186,7 +186,7 @@ impl Snapshot<'_> {
 
     fn lack(&mut self, database: &Database, lack: &Lack) -> Result<(), Lack> {
         let line = begin(database, None);
-        let text = format!("database \"{}\": {}", line.name, chain(lack));
+        let text = format!("database \"{}\": {}", line.name, in_full(lack));
         // Its own name is known all the same.
         self.line(&CatalogueLine::Database(line))?;
         if self.facts.lacking.len() < NAMED {

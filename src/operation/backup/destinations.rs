@@ -4,6 +4,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::{BackupError, Monitor};
+use crate::operation::in_full::in_full;
 use crate::repository::Cluster;
 use crate::repository::backup_set::format::Started;
 use crate::repository::backup_set::{BackupSetError, BackupWriter, PartWriter};
@@ -53,7 +54,7 @@ impl<'a> Destinations<'a> {
             self.monitor.warning(&format!(
                 "{} is left behind, the others go on: {}",
                 cluster.repository().url(),
-                super::error::chain(&error)
+                in_full(&error)
             ));
             *slot = Some(error);
         }

@@ -32,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use super::seal::seal_complete;
 use crate::durable;
+use crate::operation::in_full::in_full;
 use crate::postgres::PostgresError;
 use crate::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions};
 use crate::repository::Cluster;
@@ -214,7 +215,7 @@ fn seal(destinations: &Destinations<'_>, monitor: &dyn Monitor) {
             let url = cluster.repository().url();
             monitor.warning(&format!(
                 "the backup is complete, but not every complete stretch of WAL in {url} was rolled up: {}",
-                error::chain(&e)
+                in_full(&e)
             ));
         }
     }

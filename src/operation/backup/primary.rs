@@ -2,6 +2,7 @@
 
 use super::source::runtime;
 use super::{BackupError, Monitor};
+use crate::operation::in_full::in_full;
 use crate::postgres::ConnInfo;
 use crate::postgres::sql::SqlClient;
 use crate::types::{Lsn, SystemId};
@@ -47,8 +48,7 @@ impl Nudge<'_> {
     pub(super) fn give(&self, end: Option<Lsn>, monitor: &dyn Monitor) {
         let Self::Primary(info, _) = self else { return };
         if let Err(error) = switch(info, end) {
-            monitor
-                .warning(&format!("cannot end the primary's WAL segment: {}", super::error::chain(&error)));
+            monitor.warning(&format!("cannot end the primary's WAL segment: {}", in_full(&error)));
         }
     }
 }

@@ -7,6 +7,7 @@ use super::destinations::Destinations;
 use super::primary::Nudge;
 use super::source::runtime;
 use super::{BackupError, Monitor};
+use crate::operation::in_full::in_full;
 use crate::pgdata::backup_manifest::WalRange;
 use crate::postgres::ConnInfo;
 use crate::postgres::sql::SqlClient;
@@ -135,7 +136,7 @@ fn judge(cluster: &Cluster<'_>, copy: &str, need: Need) -> Result<Option<Found>,
     let stored = match StoredWal::open(cluster.storage(), copy, false) {
         Ok(Some(stored)) => stored,
         Ok(None) => return Ok(None),
-        Err(e @ RepositoryError::Damaged { .. }) => return Ok(Some(Found::Damaged(super::error::chain(&e)))),
+        Err(e @ RepositoryError::Damaged { .. }) => return Ok(Some(Found::Damaged(in_full(&e)))),
         Err(e) => return Err(e),
     };
     let summary = stored.summary();

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 
+use crate::operation::in_full::in_full;
 use crate::repository::wal_archive::{NamedPoint, WalContent};
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{Lsn, Moment, SegmentName, WalFileName};
@@ -230,15 +231,4 @@ pub(super) fn of_each<T: Send>(
     })?;
     answers.sort_unstable_by_key(|(at, _)| *at);
     Ok(answers.into_iter().map(|(_, answer)| answer).collect())
-}
-
-/// An error with its causes, for a place where it is a fact among others.
-fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::rolled::{self, RolledFacts};
-use super::survey::in_full;
+use crate::operation::in_full::in_full;
 use crate::plan::{Archive, Place, RestorePlan, SegmentFacts, WalReader};
 use crate::repository::wal_archive::WalContent;
 use crate::repository::{Cluster, RepositoryError, abreast};

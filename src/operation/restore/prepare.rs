@@ -2,7 +2,8 @@
 
 use super::archived_wal::ArchivedWal;
 use super::rolled;
-use super::survey::{Survey, Unusable, in_full};
+use super::survey::{Survey, Unusable};
+use crate::operation::in_full::in_full;
 use crate::plan::{RestorePlan, Target, Wanted, half_dropped, plan};
 use crate::repository::backup_set::format::Backup;
 use crate::repository::{Cluster, RepositoryError};

@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use crate::operation::in_full::in_full;
 use crate::plan::{Archive, RestorePlan, SegmentFacts, Timeline};
 use crate::repository::layout::RollupName;
 use crate::repository::rollup::{Listing, Rollup};
@@ -99,7 +100,7 @@ impl RolledFacts {
 fn read(cluster: &Cluster<'_>, name: &RollupName) -> Result<Option<Rollup>, RepositoryError> {
     match cluster.rollup(name) {
         Err(e @ (RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. })) => {
-            tracing::warn!("the segments' own summaries are read instead: {}", super::survey::in_full(&e));
+            tracing::warn!("the segments' own summaries are read instead: {}", in_full(&e));
             Ok(None)
         }
         other => other,

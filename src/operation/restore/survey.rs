@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::archived_wal::ArchivedWal;
+use crate::operation::in_full::in_full;
 use crate::plan::{Archive, BackupFacts, Timeline, Window, windows};
 use crate::repository::backup_set::format::{Backup, Status};
 use crate::repository::rollup::SealedLogs;
@@ -205,15 +206,4 @@ fn history(cluster: &Cluster<'_>, timeline: TimelineId) -> Result<Option<History
         Err(e @ RepositoryError::Damaged { .. }) => Ok(Some(Err(damaged(in_full(&e))))),
         Err(e) => Err(e),
     }
-}
-
-/// An error with its causes, for a place where it is a fact among others.
-pub(in crate::operation) fn in_full(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::coverage::BackupFacts;
-use super::problem::{About, Found, Kind, Verdict, chain, judge};
+use super::problem::{About, Found, Kind, Verdict, judge};
+use crate::operation::in_full::in_full;
 use crate::operation::restore::{RestoreError, compare_with_manifest};
 use crate::pgdata::backup_manifest::WalRange;
 use crate::repository::backup_set::format::{Backup, IndexLine, Status, WalMode};
@@ -231,8 +232,8 @@ fn agree(
                 (Kind::DamagedIndex, layout.files(&backup.id), why)
             }
         },
-        RestoreError::Manifest(e) => (Kind::DamagedManifest, layout.manifest(&backup.id), chain(&e)),
-        other => (Kind::BackupMismatch, layout.files(&backup.id), chain(&other)),
+        RestoreError::Manifest(e) => (Kind::DamagedManifest, layout.manifest(&backup.id), in_full(&e)),
+        other => (Kind::BackupMismatch, layout.files(&backup.id), in_full(&other)),
     };
     found.add(kind, &object, why, ANOTHER, About::Backup(backup.id.clone()));
     Ok(())

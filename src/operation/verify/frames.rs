@@ -8,6 +8,7 @@ use super::problem::{About, Found, Kind, Verdict, judge};
 use super::state::{Frames, Keeper};
 use super::{Checked, Monitor};
 use crate::codec::FrameDecoder;
+use crate::operation::in_full::in_full;
 use crate::repository::backup_set::format::{Backup, Entry, EntryKind, Frame, IndexLine};
 use crate::repository::backup_set::{Entries, Index};
 use crate::repository::{Cluster, RepositoryError};
@@ -173,7 +174,7 @@ impl Bytes<'_> {
             .and_then(|mut decoder| decoder.decode(&stored, frame.raw as usize, &frame.blake3, &mut raw));
         match decoded {
             Ok(()) => Ok(Ok(raw)),
-            Err(e) => damaged(super::problem::chain(&e)),
+            Err(e) => damaged(in_full(&e)),
         }
     }
 

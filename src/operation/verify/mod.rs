@@ -41,6 +41,7 @@ use self::coverage::Ground;
 use self::inventory::Inventory;
 use self::problem::Found;
 use self::state::Keeper;
+use crate::operation::in_full::in_full;
 use crate::operation::seal::seal_complete;
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{Moment, TimelineId, WalFileName};
@@ -139,7 +140,7 @@ pub fn verify(
         keeper.done();
         // Nothing depends on it: what is not sealed is listed.
         if let Err(error) = seal_complete(cluster, &|| true) {
-            let why = problem::chain(&error);
+            let why = in_full(&error);
             monitor.warning(&format!(
                 "complete LOGs of {name} cannot be sealed in roll-ups: {why}",
                 name = cluster.name()

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::coverage::Standing;
+use crate::operation::in_full::in_full;
 use crate::repository::RepositoryError;
 use crate::storage::StorageErrorKind;
 use crate::types::{BackupId, SegmentName};
@@ -147,27 +148,16 @@ pub(super) enum Verdict {
 /// asked must not be reported as missing or damaged.
 pub(super) fn judge(error: RepositoryError) -> Result<Verdict, RepositoryError> {
     match &error {
-        RepositoryError::Damaged { source, .. } => Ok(Verdict::Damaged(chain(source.as_ref()))),
+        RepositoryError::Damaged { source, .. } => Ok(Verdict::Damaged(in_full(source.as_ref()))),
         RepositoryError::NewerFormat { found, supported, .. } => {
             Ok(Verdict::Newer(format!("it has format {found}; this version reads up to {supported}")))
         }
         RepositoryError::Storage(e) => match e.kind {
             StorageErrorKind::Denied | StorageErrorKind::Permanent | StorageErrorKind::Integrity => {
-                Ok(Verdict::Unreadable(chain(e.source.as_ref())))
+                Ok(Verdict::Unreadable(in_full(e.source.as_ref())))
             }
             _ => Err(error),
         },
         _ => Err(error),
     }
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

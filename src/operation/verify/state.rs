@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Found;
 use crate::durable;
+use crate::operation::in_full::in_full;
 use crate::repository::Cluster;
 
 /// The format of the file; another one is not read.
@@ -131,7 +132,7 @@ impl Keeper {
             let dir = path.parent().unwrap_or(path);
             durable::create_dirs(dir, durable::DIR_MODE)
                 .and_then(|_| durable::replace(path, &bytes, durable::FILE_MODE))
-                .map_err(|e| super::problem::chain(&e))
+                .map_err(|e| in_full(&e))
         });
         if let Err(why) = kept {
             self.warning = Some(format!("how far this has come cannot be kept for --resume: {why}"));
