@@ -154,6 +154,8 @@ fn judge(
         match chain(&survey, server.as_ref().ok().map(|s| s.identity), &mut wal) {
             Err(e) if !wal.doubt(&mut survey.archive)? => return Err(e),
             Err(_) => {}
+            // What turned out to be damaged while it was read counts as damaged, not as empty.
+            Ok(_) if wal.has_learned() => {}
             Ok(Ok(chain)) => break chain,
             Ok(Err((seen, advice))) => return Ok(RecoveryPoint::problem(url, seen, advice)),
         }
