@@ -19,6 +19,13 @@ pub struct ControlFileError {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
+/// Where this host keeps what concerns one data directory: two servers that share a spool stay apart there.
+pub fn spool_folder(spool: &Path, data_directory: &Path) -> PathBuf {
+    let real = data_directory.canonicalize().unwrap_or_else(|_| data_directory.to_owned());
+    let hash = blake3::hash(real.as_os_str().as_encoded_bytes()).to_hex();
+    spool.join(format!("server-{}", hash.as_str().get(..16).unwrap_or_default()))
+}
+
 /// The system of the data directory that `wal_file` (`pg_wal/…`) lies in, or else of `cwd`; `None` when
 /// neither is a data directory.
 pub(super) fn system_of(wal_file: &Path, cwd: &Path) -> Result<Option<SystemIdentity>, ControlFileError> {

@@ -5,7 +5,7 @@ pub mod archive_get;
 pub mod archive_push;
 pub mod backup;
 pub mod check;
-mod data_directory;
+pub mod data_directory;
 pub mod events;
 mod in_full;
 pub mod restore;

@@ -73,6 +73,9 @@ const fn key(section: &'static str, name: &'static str, kind: Kind) -> Key {
 /// A day: a budget above it is a mistake.
 const SECONDS: Kind = Kind::Number(0, 86_400);
 
+/// What waits in a spool or in `pg_wal` at once: 16 GiB of ordinary segments are more than any link needs.
+const SEGMENTS: Kind = Kind::Number(0, 1024);
+
 pub(super) const KEYS: &[Key] = &[
     key("", "cluster", Kind::Text),
     key("", "timezone", Kind::Text),
@@ -89,6 +92,8 @@ pub(super) const KEYS: &[Key] = &[
     key("archive", "spool", Kind::Text),
     key("archive", "push-retry", SECONDS),
     key("archive", "get-retry", SECONDS),
+    key("archive", "read-ahead", SEGMENTS),
+    key("archive", "prefetch", SEGMENTS),
 ];
 
 /// The sections, as `[section]` (`[[repository]]` for the first).

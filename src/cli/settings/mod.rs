@@ -73,6 +73,12 @@ pub(super) struct Settings {
     pub(super) push_retry: Duration,
     /// For how long `archive-get` does.
     pub(super) get_retry: Duration,
+    /// How many segments `archive-push` stores ahead of the one that the server asks for.
+    #[allow(dead_code, reason = "read by what uses it next")]
+    pub(super) read_ahead: usize,
+    /// How many segments `archive-get` holds ready ahead of recovery.
+    #[allow(dead_code, reason = "read by what uses it next")]
+    pub(super) prefetch: usize,
 }
 
 const DEFAULT_CONFIG: &str = "/etc/pitr/pitr.toml";
@@ -126,6 +132,10 @@ impl Settings {
             let seconds = number(&archive, name).unwrap_or(DEFAULT_RETRY);
             Duration::from_secs(seconds.unsigned_abs())
         };
+        let segments = |name, default| {
+            usize::try_from(number(&archive, name).unwrap_or(default))
+                .with_context(|| format!("archive.{name}"))
+        };
         Ok(Self {
             repositories: repositories(global, env.sections.get("repository"), &file.repositories)?,
             cluster,
@@ -138,6 +148,8 @@ impl Settings {
             spool: text(&archive, "spool").map_or_else(state_dir, PathBuf::from),
             push_retry: seconds("push-retry"),
             get_retry: seconds("get-retry"),
+            read_ahead: segments("read-ahead", 8)?,
+            prefetch: segments("prefetch", 16)?,
         })
     }
 
