@@ -5,6 +5,7 @@
 //! | module | what lives there |
 //! |---|---|
 //! | [`cli`] | one file per verb: arguments → options → operation → words. Alone knows clap, stdout, exit codes |
+//! | [`daemon`] | the process that stays between the hooks' calls |
 //! | [`operation`] | one file or folder per verb: no clap, no printing, no exit |
 //! | [`plan`] | pure decisions: coverage, recovery windows, restore plans. No I/O, no clock |
 //! | [`repository`] | pitr's own format: object names, cluster identity, WAL archive, backup sets |
@@ -31,6 +32,7 @@
 
 pub mod cli;
 pub mod codec;
+pub mod daemon;
 pub mod durable;
 pub mod operation;
 pub mod pgdata;

@@ -187,6 +187,14 @@ pub fn unnamed_file(dir: &Path) -> Result<File, Error> {
     tempfile::tempfile_in(dir).map_err(|e| Error::new("create a temporary file in", dir, e))
 }
 
+/// Opens the file at `path` for locking, made where it is missing. It holds nothing, so nothing is synced.
+pub fn lock_file(path: &Path) -> Result<File, Error> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::from_raw_mode(FILE_MODE))
+        .map(File::from)
+        .map_err(|e| Error::new("open the lock", path, e))
+}
+
 fn create_exclusive(at: impl AsFd, path: &Path, mode: u32) -> Result<File, Errno> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     rustix::fs::openat(at, path, flags, Mode::from_raw_mode(mode)).map(File::from)
