@@ -3,6 +3,7 @@
 import glob
 import os
 import shutil
+import signal
 import subprocess
 
 from lib.measure import Failed
@@ -20,7 +21,7 @@ def bin_directory():
 
 
 class Cluster:
-    def __init__(self, directory, name, settings=()):
+    def __init__(self, directory, name, settings=(), initdb=()):
         self.bin = bin_directory()
         self.data = os.path.join(directory, name)
         self.socket = directory
@@ -33,7 +34,7 @@ class Cluster:
             "PGDATABASE": "postgres",
             "PATH": f"{self.bin}:{os.environ['PATH']}",
         }
-        self.call("initdb", "-D", self.data, "-U", "bench", "-A", "trust", "-N", "--no-instructions")
+        self.call("initdb", "-D", self.data, "-U", "bench", "-A", "trust", "-N", "--no-instructions", *initdb)
         with open(os.path.join(self.data, "postgresql.conf"), "a") as conf:
             for line in (
                 "listen_addresses = ''",
@@ -65,8 +66,15 @@ class Cluster:
                 env=self.env, stdout=log, stderr=log,
             )
         if code != 0:
-            with open(self.log) as log:
-                raise Failed(f"the server did not start:\n{log.read()[-2000:]}")
+            raise Failed(f"the server did not start:\n{self.log_tail()}")
+
+    def log_tail(self):
+        with open(self.log) as log:
+            return log.read()[-2000:]
+
+    def reload(self):
+        with open(os.path.join(self.data, "postmaster.pid")) as file:
+            os.kill(int(file.readline()), signal.SIGHUP)
 
     def stop(self):
         subprocess.call(

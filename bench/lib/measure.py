@@ -1,5 +1,6 @@
 """Runs commands in turn and reads what the kernel counted for them."""
 
+import math
 import os
 import platform
 import resource  # noqa: F401  (wait4 loads it late, when another user may not be able to read it)
@@ -38,15 +39,25 @@ def run(argv, env=None, cwd=None, sync=(), codes=(0,)):
     }
 
 
-def in_turn(rounds, ours, theirs):
-    """Both sides `rounds` times, ours first in one round and last in the next: a machine that grows slower
-    or has other work meets both alike."""
-    a, b = [], []
+def in_turn(rounds, *sides):
+    """All sides `rounds` times, each round in the opposite order of the one before: a machine that grows slower
+    or has other work meets all alike."""
+    samples = [[] for _ in sides]
     for number in range(rounds):
-        order = [(ours, a), (theirs, b)]
+        order = list(zip(sides, samples))
         for side, into in order if number % 2 == 0 else reversed(order):
             into.append(side(number))
-    return a, b
+    return samples
+
+
+def mean(values):
+    return statistics.fmean(values)
+
+
+def quantile(values, q):
+    """The smallest value that at least this share of the values does not exceed."""
+    ordered = sorted(values)
+    return ordered[max(0, math.ceil(q * len(ordered)) - 1)]
 
 
 def median(values):

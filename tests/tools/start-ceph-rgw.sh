@@ -1,7 +1,9 @@
 #!/bin/bash
 # A single-node Ceph object store (mon, bluestore-on-file OSD, radosgw) for tests: loopback only, no systemd.
 #
-#   start-ceph-rgw.sh DIR S3_PORT MON_PORT    starts one in the new directory DIR, ready to answer
+#   start-ceph-rgw.sh DIR S3_PORT MON_PORT [TLS_PORT]
+#                                             starts one in the new directory DIR, ready to answer; with TLS_PORT also
+#                                             behind a certificate for 127.0.0.1 that it signs itself, DIR/tls.pem
 #   start-ceph-rgw.sh --stop DIR              stops it and removes DIR
 #
 # Needs (Debian 12): apt-get install -y --no-install-recommends radosgw ceph-mon ceph-osd curl; and root.
@@ -21,10 +23,18 @@ if [ "$1" = --stop ]; then
 	exit 0
 fi
 
-D=$1 PORT=$2 MON_PORT=$3
+D=$1 PORT=$2 MON_PORT=$3 TLS_PORT=${4:-}
 export CEPH_CONF=$D/ceph.conf
 ID=a7f64266-0894-4f1e-a635-d0aeaca0e993
 mkdir -p "$D"/{mon.a,osd.0,run,log,crash}
+TLS=
+if [ -n "$TLS_PORT" ]; then
+	# No authority of its own (CA:FALSE): rustls takes no authority's certificate for a server's.
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1 \
+		-addext subjectAltName=IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
+		-keyout "$D/tls.key" -out "$D/tls.pem" 2>/dev/null
+	TLS="ssl_endpoint=127.0.0.1:$TLS_PORT ssl_certificate=$D/tls.pem ssl_private_key=$D/tls.key"
+fi
 cat >"$D/ceph.conf" <<E
 [global]
 fsid = $ID
@@ -60,7 +70,7 @@ crash_dir = $D/crash
 mon_cluster_log_file = $D/log/cluster.log
 mon_data_avail_warn = 1
 [client.rgw.a]
-rgw_frontends = beast endpoint=127.0.0.1:$PORT
+rgw_frontends = beast endpoint=127.0.0.1:$PORT $TLS
 rgw_data = $D/rgw
 rgw_dns_name = s3.localhost
 rgw_crypt_require_ssl = false
