@@ -54,10 +54,12 @@ class Archiver:
     def get_line(self):
         return self.line(*self.get("%f", "%p"))
 
-    def archive(self, names, server=None):
+    def archive(self, wal, names):
         """Brings these segments into the repository, not measured."""
+        wal.mark("ready", names)
         for name in names:
             measure.run(self.push(f"pg_wal/{name}"), env=self.environment(), cwd=self.data)
+        wal.mark("done", names)
         self.rest()
 
 

@@ -54,7 +54,7 @@ def segments(run):
         sides = pairs(run, f"push {place}", store, wal=wal)
         for archiver in sides:
             # The first contact makes the repository's identity: once in its life, and not what is asked for.
-            archiver.archive(wal.names[:1])
+            archiver.archive(wal, wal.names[:1])
         begun = [processes.cpu(archiver.program) for archiver in sides]
         samples = measure.in_turn(len(names), *(side(archiver, wal, names) for archiver in sides))
         # Two pitrs share a program's name; the previous one leaves nothing behind.
@@ -88,7 +88,7 @@ def drain(run):
         def drained(archiver):
             def all_of_it(_):
                 archiver.fresh(wal.data)
-                archiver.archive(wal.names[:1])
+                archiver.archive(wal, wal.names[:1])
                 before = processes.cpu()
                 wall = wal.drain(archiver.push_line(), names)
                 sample = {"wall": round(wall, 6), "cpu": round(processes.cpu() - before, 6)}
@@ -111,7 +111,7 @@ def drain(run):
 
 def drain_memory(run, archiver, wal, place, names):
     archiver.fresh(wal.data)
-    archiver.archive(wal.names[:1])
+    archiver.archive(wal, wal.names[:1])
     with processes.Memory("pitr") as memory:
         wal.drain(archiver.push_line(), names)
     archiver.rest()

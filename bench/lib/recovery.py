@@ -83,17 +83,20 @@ class Recovery:
             raise Failed(f"recovery by {restore_command} ended at {end}, not at {self.end}:\n{text[-3000:]}")
 
 
-def archivers(run, wal, place, store, names):
-    """Everybody who takes part, with the archive filled. S3: `cp` cannot; it is measured against that of the files."""
-    sides = [Pitr(run, f"pitr recovery {place}", store), Copy(run, f"cp {place}"),
-             PgBackRest(run, f"pgbackrest recovery {place}", store),
-             PgBackRest(run, f"pgbackrest async recovery {place}", store, asynchronous=True)]
-    if run.previous:
-        sides.append(Pitr(run, f"previous recovery {place}", store, run.previous))
-    for archiver in sides:
-        archiver.fresh(wal.data)
-        archiver.archive(names)
-    return sides
+def archivers(run, wal, place, store):
+    """Everybody who takes part, with the archive filled: once for all parts. `cp` knows no bucket: what is fetched from
+    one is measured against its recovery from a directory."""
+    if place not in wal.archived:
+        sides = [Pitr(run, f"pitr recovery {place}", store), Copy(run, f"cp {place}"),
+                 PgBackRest(run, f"pgbackrest recovery {place}", store),
+                 PgBackRest(run, f"pgbackrest async recovery {place}", store, asynchronous=True)]
+        if run.previous:
+            sides.append(Pitr(run, f"previous recovery {place}", store, run.previous))
+        for archiver in sides:
+            archiver.fresh(wal.data)
+            archiver.archive(wal, wal.names[:SEGMENTS])
+        wal.archived[place] = sides
+    return wal.archived[place]
 
 
 def recovered_by(recovery, archiver):
@@ -110,16 +113,15 @@ def recover(run):
     if not run.peer():
         return
     wal = run.wal()
-    names = wal.names[:SEGMENTS]
     recovery = Recovery(run, wal)
     for place, store in places(run):
-        sides = archivers(run, wal, place, store, names)
+        sides = archivers(run, wal, place, store)
         rounds = run.rounds("recovery", 5 if store is None else 3)
         first, rest = [sides[0], sides[1], *sides[4:]], sides[2:4]
         samples = measure.in_turn(rounds, *(recovered_by(recovery, archiver) for archiver in first))
         # No goal is held against these, and each takes as long as several of ours.
         slow = measure.in_turn(min(rounds, 2), *(recovered_by(recovery, archiver) for archiver in rest))
-        what = f"recovery of {len(names)} segments, {place}"
+        what = f"recovery of {SEGMENTS} segments, {place}"
         run.keep(what, "cp from a directory; then pgBackRest, and async", *samples[:2], *slow, *samples[2:])
         run.goal(f"{what}: wall / cp", measure.ratio(samples[0], samples[1], "wall"), 0.6)
         labels = ("pitr", "cp", "pgBackRest", "pgBackRest async", "previous pitr")
@@ -159,10 +161,9 @@ def fetch(run):
     if not run.peer():
         return
     wal = run.wal()
-    names = wal.names[:SEGMENTS]
     recovery = Recovery(run, wal)
     for place, store in places(run):
-        sides = archivers(run, wal, place, store, names)
+        sides = archivers(run, wal, place, store)
         for kind, pause, rounds in (("prefetched", "0.1", 2), ("as fast as the replay asks", None, 2)):
             for label, archiver in zip(("pitr", "cp", "pgBackRest", "pgBackRest async", "previous pitr"), sides):
                 if store and label == "cp":

@@ -13,7 +13,7 @@ class Wal:
     `pg_wal` of the running server, whose archiver has no command. `base`: its data directory before the first."""
 
     def __init__(self, run, count):
-        self.directory = run.directory
+        self.archived = {}
         self.base = os.path.join(run.directory, "base")
         self.server = Cluster(run.directory, "primary", [
             "archive_mode = on", "archive_command = ''", "wal_keep_size = 16GB", "max_wal_size = 16GB",
@@ -65,8 +65,9 @@ class Wal:
         self.server.sql("alter system set archive_command = '{}'".format(line.replace("'", "''")))
         begun = time.perf_counter()
         self.server.reload()
-        waiting = set(names)
-        while waiting.intersection(self._ready()):
+        status = os.path.join(self.data, "pg_wal/archive_status")
+        # The last one first: as long as that waits one look is enough.
+        while any(os.path.exists(f"{status}/{name}.ready") for name in reversed(names)):
             time.sleep(0.01)
             if time.perf_counter() - begun > limit:
                 raise Failed(f"not archived after {limit} s by {line}:\n{self.server.log_tail()}")
