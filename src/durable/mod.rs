@@ -24,7 +24,7 @@ use std::path::{Component, Path, PathBuf};
 use rustix::fs::{AtFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-pub use new_file::{NewFile, Published};
+pub use new_file::{NewFile, Published, SetAside, take_aside};
 pub use tree::{Claim, Marker, Owner, TreeSync, create_dir, create_file, create_symlink, marker_is_held};
 
 /// What a temporary name starts with. Readers never show such names.

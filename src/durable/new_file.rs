@@ -5,7 +5,7 @@ use std::fs::File;
 use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, RenameFlags};
 use rustix::io::Errno;
@@ -100,6 +100,16 @@ impl NewFile {
         self.rename_over(name)
     }
 
+    /// Keeps the file, its bytes on disk, under its temporary name: made ahead for somebody who gives it the
+    /// name it is meant for. That name is not durable: whoever finds it after a power cut may throw it away.
+    pub fn set_aside(mut self, dir: &Path) -> Result<SetAside, Error> {
+        self.sync()?;
+        let aside = SetAside { path: dir.join(&self.temp) };
+        self.state = State::Placed;
+        self.temp.clear();
+        Ok(aside)
+    }
+
     fn rename_over(&mut self, name: &OsStr) -> Result<(), Error> {
         if self.state != State::Placed {
             rustix::fs::renameat(&self.dir, &self.temp, &self.dir, name)
@@ -161,6 +171,36 @@ impl NewFile {
     }
 }
 
+/// A whole file under a temporary name, its bytes on disk. Dropped before it was taken, it is removed.
+#[derive(Debug)]
+pub struct SetAside {
+    path: PathBuf,
+}
+
+impl SetAside {
+    /// Where it stands until it is taken.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for SetAside {
+    fn drop(&mut self) {
+        // Taken, it is not there any more, and nobody draws the same name again.
+        let _ = rustix::fs::unlink(&self.path);
+    }
+}
+
+/// Gives a file that was set aside, perhaps by another process, the name it is meant for, in place of whatever
+/// stands there. Its bytes are on disk; the name is for the taker to make durable. `Ok(false)`: it is not there.
+pub fn take_aside(aside: &Path, name: &Path) -> Result<bool, Error> {
+    match rustix::fs::rename(aside, name) {
+        Ok(()) => Ok(true),
+        Err(Errno::NOENT) => Ok(false),
+        Err(errno) => Err(Error::new("rename a new file to", name, errno)),
+    }
+}
+
 impl Write for NewFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file().write(bytes)
@@ -173,6 +213,10 @@ impl Write for NewFile {
 
 impl Drop for NewFile {
     fn drop(&mut self) {
+        // Set aside, it is somebody else's now.
+        if self.temp.is_empty() {
+            return;
+        }
         // After `publish` the temporary name is gone; asking again removes nothing of anybody's.
         let _ = rustix::fs::unlinkat(&self.dir, &self.temp, AtFlags::empty());
     }

@@ -71,6 +71,20 @@ pub(super) fn is_not_where_the_server_looks(destination: &Path, file: WalFileNam
     !(rewound && name == file.to_string().as_str())
 }
 
+/// Whether a server runs in this data directory and recovers from an archive.
+pub(super) fn is_recovering(dir: &Path) -> bool {
+    let there = |name: &str| dir.join(name).exists();
+    if !there("recovery.signal") && !there("standby.signal") {
+        return false;
+    }
+    let Ok(file) = std::fs::read_to_string(dir.join("postmaster.pid")) else { return false };
+    let processes = Path::new("/proc");
+    // Where processes cannot be looked at, the file has to be believed.
+    file.lines()
+        .next()
+        .is_some_and(|pid| !processes.join("self").exists() || processes.join(pid.trim()).exists())
+}
+
 /// Whether the server whose data directory this is recovers, without a target, to the end of what it is
 /// given, and opens there. One with a target refuses to open before it, and may ask ahead of it; a standby
 /// waits.

@@ -27,7 +27,28 @@ pub struct Cluster<'r> {
     layout: EpochLayout,
 }
 
+/// Which epoch of which cluster, without the repository it was read from: the descriptors that say so are
+/// written once.
+#[derive(Debug, Clone)]
+pub struct Bound {
+    name: ClusterName,
+    epoch: Epoch,
+    identity: Identity,
+}
+
 impl Repository {
+    /// The cluster that another look at this repository found, without asking for it again. Only for the
+    /// repository of the same identity.
+    pub fn bound(&self, bound: &Bound) -> Cluster<'_> {
+        Cluster {
+            repository: self,
+            name: bound.name.clone(),
+            epoch: bound.epoch,
+            identity: bound.identity.clone(),
+            layout: EpochLayout::new(&bound.name, bound.epoch),
+        }
+    }
+
     /// The cluster's epochs, oldest first; empty when the cluster is not there.
     pub fn epochs(&self, name: &ClusterName) -> Result<Vec<Cluster<'_>>, RepositoryError> {
         if read_json::<ClusterDescriptor>(self.storage(), &name.descriptor())?.is_none() {
@@ -187,6 +208,11 @@ impl<'r> Cluster<'r> {
     /// The cluster's name.
     pub fn name(&self) -> &ClusterName {
         &self.name
+    }
+
+    /// What to find it again by.
+    pub fn to_bound(&self) -> Bound {
+        Bound { name: self.name.clone(), epoch: self.epoch, identity: self.identity.clone() }
     }
 
     /// Which of its identities this is.

@@ -19,7 +19,7 @@ use std::ops::ControlFlow;
 use std::sync::Arc;
 
 pub(crate) use abreast::abreast;
-pub use cluster::{Cluster, SystemIdentity};
+pub use cluster::{Bound, Cluster, SystemIdentity};
 pub use descriptor::{ClusterDescriptor, Identity, RepositoryDescriptor};
 pub use error::RepositoryError;
 pub use host_memory::{HostMemory, Remembered};

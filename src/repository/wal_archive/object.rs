@@ -294,8 +294,16 @@ pub struct StoredWal<'s> {
 impl<'s> StoredWal<'s> {
     /// Opens an object. With `whole`, one request brings all of it, up to what is handled in memory.
     pub fn open(storage: &'s dyn Storage, name: &str, whole: bool) -> Result<Option<Self>, RepositoryError> {
+        Self::open_with(storage, name, if whole { IN_MEMORY + FIRST_READ } else { FIRST_READ })
+    }
+
+    /// Opens an object with a first request for so many bytes; what is behind them is fetched frame by frame.
+    pub(super) fn open_with(
+        storage: &'s dyn Storage,
+        name: &str,
+        first: u64,
+    ) -> Result<Option<Self>, RepositoryError> {
         let object = || format!("{}/{name}", storage.url());
-        let first = if whole { IN_MEMORY + FIRST_READ } else { FIRST_READ };
         let Some(mut head) = storage.read_range(name, 0..first)? else { return Ok(None) };
         let header = SkippableHeader::parse(&head).map_err(|e| RepositoryError::codec(object(), e))?;
         if head.len() < header.frame_len() {

@@ -58,6 +58,15 @@ impl Cluster<'_> {
         size: Option<u64>,
     ) -> Result<Option<StoredWal<'_>>, RepositoryError> {
         let Some(stored) = StoredWal::open(self.storage(), name, whole)? else { return Ok(None) };
+        self.check_copy(file, stored, size).map(Some)
+    }
+
+    fn check_copy<'s>(
+        &self,
+        file: WalFileName,
+        stored: StoredWal<'s>,
+        size: Option<u64>,
+    ) -> Result<StoredWal<'s>, RepositoryError> {
         let summary = stored.summary();
         let system = summary.wal.as_ref().and_then(|wal| wal.system_identifier);
         let own = self.identity().system_identifier;
@@ -68,9 +77,22 @@ impl Cluster<'_> {
         } else if let Some(size) = size.filter(|size| *size < stored.stored_size()) {
             format!("it has {size} bytes, and its summary names {}", stored.stored_size())
         } else {
-            return Ok(Some(stored));
+            return Ok(stored);
         };
         Err(RepositoryError::damaged(stored.url(), why))
+    }
+
+    /// Opens the first copy of a file with a request for up to `first` bytes, and nothing else: for somebody
+    /// who looks ahead, and leaves the search for a better copy and the proof of absence to
+    /// [`fetch`](Self::fetch). `None`: there is no object of that name. One that is not whole is for `fetch` too.
+    pub fn first_copy(
+        &self,
+        file: WalFileName,
+        first: u64,
+    ) -> Result<Option<StoredWal<'_>>, RepositoryError> {
+        let name = self.layout().wal_file(file, "");
+        let Some(stored) = StoredWal::open_with(self.storage(), &name, first)? else { return Ok(None) };
+        self.check_copy(file, stored, None).map(Some)
     }
 
     /// A small file (history, backup) as a whole; `None` is proof of absence.
@@ -166,7 +188,8 @@ pub struct Reach {
 }
 
 impl Reach {
-    fn of(stored: &StoredWal<'_>) -> Self {
+    /// By what the copy's summary says.
+    pub fn of(stored: &StoredWal<'_>) -> Self {
         let wal = stored.summary().wal.as_ref();
         let damaged = wal.is_some_and(|w| w.damage.is_some());
         let whole = !damaged && wal.is_none_or(|w| w.cut_off_at.is_none());

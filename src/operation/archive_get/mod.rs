@@ -1,6 +1,8 @@
 //! `archive-get`: one file out of the archive, verified, or the proof that no repository has it.
 
-use std::path::Path;
+pub mod window;
+
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::data_directory::{
@@ -94,17 +96,7 @@ pub fn archive_get(
     options: &GetOptions,
     now: Moment,
 ) -> Result<bool, GetError> {
-    let target = cwd.join(destination);
-    if is_not_where_the_server_looks(destination, file, cwd) {
-        return Err(GetError::Elsewhere { path: target.display().to_string() });
-    }
-    let own = system_of(destination, cwd)?;
-    // Recovery asks for RECOVERYXLOG, and pg_rewind for what is missing. A file that stands under its own
-    // name is the server's: this hook was written into archive_command.
-    let own_name = target.file_name().is_some_and(|name| name == file.to_string().as_str());
-    if own_name && target.exists() {
-        return Err(GetError::Taken { path: target.display().to_string() });
-    }
+    let (target, own) = check_destination(file, destination, cwd)?;
     let get = Get { memory, file, target: &target, own, options, now };
     if own.is_some() {
         // Each killed hook leaves up to a segment in pg_wal, where nobody else looks for it.
@@ -135,6 +127,51 @@ pub fn archive_get(
         (Some(error), _) => Err(error),
         (None, Some(best)) => get.place(best).map(|()| true),
         (None, None) => get.refuse_gap(&storages, cwd).map(|()| false),
+    }
+}
+
+/// Whether `file` may be brought to `destination`: where that is, and whose data directory it lies in.
+fn check_destination(
+    file: WalFileName,
+    destination: &Path,
+    cwd: &Path,
+) -> Result<(PathBuf, Option<SystemIdentity>), GetError> {
+    let target = cwd.join(destination);
+    if is_not_where_the_server_looks(destination, file, cwd) {
+        return Err(GetError::Elsewhere { path: target.display().to_string() });
+    }
+    let own = system_of(destination, cwd)?;
+    // Recovery asks for RECOVERYXLOG, and pg_rewind for what is missing. A file that stands under its own
+    // name is the server's: this hook was written into archive_command.
+    let own_name = target.file_name().is_some_and(|name| name == file.to_string().as_str());
+    if own_name && target.exists() {
+        return Err(GetError::Taken { path: target.display().to_string() });
+    }
+    Ok((target, own))
+}
+
+/// A last look: exit 0 without the file would be taken for the archive's end.
+fn look_at(target: &Path, expected: u64) -> Result<(), GetError> {
+    let error = |source| GetError::Write { path: target.display().to_string(), source };
+    let there = std::fs::metadata(target).map_err(|e| error(e.into()))?.len();
+    if there == expected {
+        return Ok(());
+    }
+    drop(durable::remove(target));
+    Err(error(format!("it has {there} bytes instead of {expected}").into()))
+}
+
+/// The cluster in a repository that is meant: the data directory's, or the one that was asked for.
+fn cluster_of<'r>(
+    repository: &'r Repository,
+    own: Option<SystemIdentity>,
+    options: &GetOptions,
+) -> Result<Cluster<'r>, RepositoryError> {
+    match (own, options.system) {
+        (Some(own), asked) if asked.is_none_or(|id| id == own.system_identifier) => {
+            repository.cluster_of(&options.cluster, &own)
+        }
+        (_, asked) => repository.cluster(&options.cluster, asked),
     }
 }
 
@@ -183,7 +220,7 @@ impl Get<'_> {
     fn fetch(&self, storage: Arc<dyn Storage>) -> Result<Option<Fetched>, Stop> {
         use std::io::Write;
         let repository = Repository::open(storage, self.memory, Create::Nothing, self.now)?;
-        let cluster = self.cluster(&repository)?;
+        let cluster = cluster_of(&repository, self.own, self.options)?;
         let new = std::cell::RefCell::new(None);
         let found = cluster.fetch(
             self.file,
@@ -208,15 +245,6 @@ impl Get<'_> {
         Ok(Some(Fetched { file, reach, segment_size: cluster.segment_size().bytes() }))
     }
 
-    fn cluster<'r>(&self, repository: &'r Repository) -> Result<Cluster<'r>, RepositoryError> {
-        match (self.own, self.options.system) {
-            (Some(own), asked) if asked.is_none_or(|id| id == own.system_identifier) => {
-                repository.cluster_of(&self.options.cluster, &own)
-            }
-            (_, asked) => repository.cluster(&self.options.cluster, asked),
-        }
-    }
-
     /// What is proven absent is the archive's end, unless more of the timeline follows it.
     fn refuse_gap(&self, storages: &[Arc<dyn Storage>], cwd: &Path) -> Result<(), GetError> {
         let (WalFileName::Segment(missing), Some(own)) = (self.file, self.own) else { return Ok(()) };
@@ -230,7 +258,7 @@ impl Get<'_> {
         for storage in storages {
             let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)
                 .map_err(error)?;
-            let cluster = self.cluster(&repository).map_err(error)?;
+            let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
             if let Some(next) = cluster.gap_at(missing).map_err(error)? {
                 return Err(GetError::Gap { missing, next, url: storage.url().to_owned(), from });
             }
@@ -243,16 +271,10 @@ impl Get<'_> {
         let written = fetched.file.file().metadata().map_err(|e| self.write_error(e.into()))?.len();
         // The server syncs what it keeps; it only must never see half a file.
         fetched.file.replace_unsynced(name).map_err(|e| self.write_error(e.into()))?;
-        // A last look: exit 0 without the file would be taken for the archive's end.
-        let there = std::fs::metadata(self.target).map_err(|e| self.write_error(e.into()))?.len();
         let expected = match self.file {
             WalFileName::Segment(_) => fetched.segment_size,
             _ => written,
         };
-        if there != expected {
-            drop(durable::remove(self.target));
-            return Err(self.write_error(format!("it has {there} bytes instead of {expected}").into()));
-        }
-        Ok(())
+        look_at(self.target, expected)
     }
 }

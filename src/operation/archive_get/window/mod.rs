@@ -1,0 +1,307 @@
+//! Segments that lie ready before recovery asks for them.
+//!
+//! While the server replays one segment, the next ones are fetched, decompressed, verified and brought to the
+//! disk; what is asked for is then handed over by a rename. [`Window`] belongs to a process that stays; the hook
+//! asks it first, puts what it is handed into place with [`deliver`], and in every other case does the whole work
+//! itself. So the window has one thing to say, "here it is", and no way to say "absent": a file that is not there
+//! yet, damaged, cut off, of another system, or in a store that fails is the hook's to judge.
+//!
+//! Everybody waits for a condition, nobody for a clock. Whoever asks is served first: what is not on its way is
+//! fetched by the thread that asks, beside the workers. Where a segment was missing, nothing behind it is looked
+//! for until the server asks for that very one; after an error, until it asks again.
+
+mod course;
+mod deliver;
+mod folder;
+mod room;
+mod slots;
+mod source;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::super::data_directory::{ControlFileError, is_recovering, system_of};
+use super::GetOptions;
+use crate::durable;
+use crate::repository::HostMemory;
+use crate::storage::Storage;
+use crate::types::{Moment, SegmentName, WalFileName};
+use crate::wal::TimelineHistory;
+use course::Course;
+use folder::Folder;
+use slots::{Slots, Wanted};
+use source::{Fetched, Source};
+
+pub use deliver::deliver;
+pub use folder::remove_abandoned_window;
+
+/// How far ahead.
+#[derive(Debug, Clone, Copy)]
+pub struct WindowOptions {
+    /// Segments behind the last one that was asked for. Less where they are large or the disk is full; 0: none.
+    pub segments: usize,
+    /// How many are fetched at a time, besides the one that is asked for.
+    pub workers: usize,
+}
+
+/// Why there can be no window. Without one every hook works alone.
+#[derive(Debug, thiserror::Error)]
+pub enum WindowError {
+    /// The data directory's control file says nothing.
+    #[error(transparent)]
+    Control(#[from] ControlFileError),
+    /// The directory is none.
+    #[error("{path} is no data directory")]
+    NoDataDirectory {
+        /// The directory.
+        path: String,
+    },
+    /// Another process has one here.
+    #[error("another process fetches ahead into {path}")]
+    Busy {
+        /// The directory in `pg_wal`.
+        path: String,
+    },
+    /// The directory in `pg_wal`.
+    #[error("cannot fetch ahead into {path}")]
+    Folder {
+        /// The directory in `pg_wal`.
+        path: String,
+        /// Why.
+        #[source]
+        source: durable::Error,
+    },
+    /// The threads.
+    #[error("cannot start the threads that fetch ahead")]
+    Threads(#[source] std::io::Error),
+}
+
+/// So long an answer to somebody else's request is waited for; then the one that is asked for is requested again,
+/// beside it. A store that stalls on one request mostly answers the next.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// See the module's text. Dropped, it ends its threads and removes its directory.
+#[derive(Debug)]
+pub struct Window {
+    shared: Arc<Shared>,
+    workers: Vec<JoinHandle<()>>,
+    data_directory: PathBuf,
+    folder: Folder,
+}
+
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+    source: Source,
+    dir: PathBuf,
+    window: u64,
+}
+
+#[derive(Debug)]
+struct State {
+    slots: Slots,
+    course: Course,
+    closing: bool,
+}
+
+impl Window {
+    /// Of the server in `data_directory`. Makes a directory in its `pg_wal`, and removes what a dead process has
+    /// left there. Nothing is fetched before the first [`take`](Self::take), and no storage reached.
+    ///
+    /// The `storages` should try what fails again for seconds only: the hook has its own patience.
+    pub fn open(
+        storages: Vec<Arc<dyn Storage>>,
+        memory: HostMemory,
+        data_directory: PathBuf,
+        options: GetOptions,
+        window: WindowOptions,
+        clock: fn() -> Moment,
+    ) -> Result<Self, WindowError> {
+        let own = system_of(Path::new("pg_wal/RECOVERYXLOG"), &data_directory)?
+            .ok_or_else(|| WindowError::NoDataDirectory { path: data_directory.display().to_string() })?;
+        let folder = Folder::open(&data_directory)?;
+        let course = Course::new(own.segment_size, newest_history_in(&data_directory.join("pg_wal")));
+        let shared = Arc::new(Shared {
+            state: Mutex::new(State { slots: Slots::default(), course, closing: false }),
+            changed: Condvar::new(),
+            source: Source::new(storages, memory, options, own, clock),
+            dir: folder.path().to_owned(),
+            window: room::window(window.segments, own.segment_size.bytes()),
+        });
+        let mut opened = Self { shared, workers: Vec::new(), data_directory, folder };
+        for _ in 0..window.workers.min(window.segments) {
+            let shared = Arc::clone(&opened.shared);
+            let worker = std::thread::Builder::new().name("pitr-ahead".to_owned());
+            let worker = worker.spawn(move || shared.work()).map_err(WindowError::Threads)?;
+            opened.workers.push(worker);
+        }
+        Ok(opened)
+    }
+
+    /// A file that stands ready in the window's directory, whole, verified, and with its bytes on the disk, to be
+    /// put into place by [`deliver`]. What is not there yet is fetched first. `None` says nothing about it: ask
+    /// the repositories yourself.
+    pub fn take(&self, file: WalFileName) -> Option<PathBuf> {
+        match file {
+            WalFileName::Segment(segment) => self.shared.take_segment(segment),
+            WalFileName::History(_) => self.shared.take_history(file),
+            // Recovery never asks for one.
+            WalFileName::Partial(_) | WalFileName::Backup(..) => None,
+        }
+    }
+
+    /// Whether the server still recovers: otherwise the window is of no use to anybody, and its directory in the
+    /// way.
+    pub fn in_recovery(&self) -> bool {
+        is_recovering(&self.data_directory)
+    }
+
+    /// The window's directory.
+    pub fn directory(&self) -> &Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        {
+            let mut state = self.shared.lock();
+            state.closing = true;
+            state.slots = Slots::default();
+        }
+        self.shared.changed.notify_all();
+        for worker in self.workers.drain(..) {
+            if worker.join().is_err() {
+                tracing::error!("a thread that fetches ahead has panicked");
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take_segment(&self, segment: SegmentName) -> Option<PathBuf> {
+        let mut state = self.lock();
+        segment.number(state.course.size())?;
+        state.asked_for(segment, self.window);
+        if !room::is_there(&self.dir, self.source.segment_bytes(), 0) {
+            state.slots.give_way(segment);
+        }
+        self.changed.notify_all();
+        let patience = Instant::now() + PATIENCE;
+        loop {
+            let left = patience.saturating_duration_since(Instant::now());
+            match state.slots.hand_out(segment) {
+                Wanted::Ready(path) => return Some(path),
+                Wanted::OnItsWay if !left.is_zero() => {
+                    let waited = self.changed.wait_timeout(state, left);
+                    state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+                Wanted::OnItsWay | Wanted::Nothing => break,
+            }
+            if state.closing {
+                return None;
+            }
+        }
+        state.slots.begin(segment);
+        drop(state);
+        let fetched = self.source.fetch(WalFileName::Segment(segment), &self.dir, &|| self.lock().closing);
+        let mut state = self.lock();
+        state.settle(segment, fetched, self.window);
+        self.changed.notify_all();
+        match state.slots.hand_out(segment) {
+            Wanted::Ready(path) => Some(path),
+            Wanted::OnItsWay | Wanted::Nothing => None,
+        }
+    }
+
+    fn take_history(&self, file: WalFileName) -> Option<PathBuf> {
+        let Fetched::Whole(aside) = self.source.fetch(file, &self.dir, &|| self.lock().closing) else {
+            return None;
+        };
+        let history = TimelineHistory::parse(file.timeline(), &std::fs::read(aside.path()).ok()?).ok()?;
+        let mut state = self.lock();
+        state.course.learn(history);
+        Some(state.slots.keep_history(aside))
+    }
+
+    fn work(&self) {
+        let mut state = self.lock();
+        loop {
+            if state.closing {
+                return;
+            }
+            let Some(segment) = state.next(self.window).filter(|_| self.has_room(&state)) else {
+                state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            state.slots.begin(segment);
+            drop(state);
+            let unwanted = || {
+                let state = self.lock();
+                state.closing || !state.wants(segment, self.window)
+            };
+            let fetched = self.source.fetch(WalFileName::Segment(segment), &self.dir, &unwanted);
+            state = self.lock();
+            state.settle(segment, fetched, self.window);
+            self.changed.notify_all();
+        }
+    }
+
+    fn has_room(&self, state: &State) -> bool {
+        let size = self.source.segment_bytes();
+        room::is_there(&self.dir, size, (state.slots.under_way() + 1) * size)
+    }
+}
+
+impl State {
+    /// The server waits for this one: the window begins behind it.
+    fn asked_for(&mut self, segment: SegmentName, window: u64) {
+        let number = self.course.number(segment);
+        if self.slots.has_newer(segment, |other| self.course.number(other) == number) {
+            self.course.forget();
+        }
+        self.slots.asked_for(segment);
+        self.slots.retain_ahead(|other| {
+            let other = self.course.number(other);
+            (number..=number.saturating_add(window)).contains(&other)
+        });
+    }
+
+    fn wants(&self, segment: SegmentName, window: u64) -> bool {
+        self.slots.asked().is_some_and(|asked| {
+            let (from, number) = (self.course.number(asked), self.course.number(segment));
+            (from..=from.saturating_add(window)).contains(&number)
+        })
+    }
+
+    fn next(&self, window: u64) -> Option<SegmentName> {
+        let last = self.slots.asked().filter(|_| !self.slots.is_halted())?;
+        self.course.next(last, window, |name| self.slots.standing(name))
+    }
+
+    fn settle(&mut self, segment: SegmentName, fetched: Fetched, window: u64) {
+        let wanted = !self.closing && self.wants(segment, window);
+        let fetched = if wanted || !matches!(fetched, Fetched::Whole(_)) { fetched } else { Fetched::Failed };
+        let number = self.course.number(segment);
+        self.slots.settle(segment, fetched, |other| self.course.number(other) > number);
+    }
+}
+
+/// What an earlier run of the same recovery has read: the server keeps the history of its target's timeline.
+fn newest_history_in(pg_wal: &Path) -> Option<TimelineHistory> {
+    let names = std::fs::read_dir(pg_wal).ok()?.flatten();
+    let newest = names.filter_map(|entry| match entry.file_name().to_str()?.parse().ok()? {
+        WalFileName::History(timeline) => Some(timeline),
+        _ => None,
+    });
+    let newest = newest.max()?;
+    let file = std::fs::read(pg_wal.join(WalFileName::History(newest).to_string())).ok()?;
+    TimelineHistory::parse(newest, &file).ok()
+}

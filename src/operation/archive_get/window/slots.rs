@@ -1,0 +1,185 @@
+//! What is known of each segment in and around the window.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+
+use super::course::Standing;
+use super::source::Fetched;
+use crate::durable::SetAside;
+use crate::types::SegmentName;
+
+/// Recovery asks again for the last one that it was given, and sometimes for the one before.
+const KEPT: usize = 2;
+
+#[derive(Debug)]
+enum Slot {
+    /// So many threads fetch it; `missed`: it was missing when somebody looked before.
+    Fetching {
+        by: usize,
+        missed: bool,
+    },
+    /// It waits for the server.
+    Ready(SetAside),
+    /// The server has been told of it, and mostly has renamed it.
+    Handed(SetAside),
+    Missing,
+    /// There is one, and it is for the hook to judge.
+    Unusable,
+    /// It could not be found out.
+    Failed,
+}
+
+/// What somebody who asks for a segment is told.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Wanted {
+    Ready(PathBuf),
+    OnItsWay,
+    Nothing,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Slots {
+    slots: BTreeMap<SegmentName, Slot>,
+    asked: Option<SegmentName>,
+    /// The last ones handed out, oldest first.
+    handed: VecDeque<SegmentName>,
+    histories: VecDeque<SetAside>,
+    /// A fetch ahead failed: nothing more until the server asks again.
+    halted: bool,
+}
+
+impl Slots {
+    /// The last one that the server has asked for.
+    pub(super) fn asked(&self) -> Option<SegmentName> {
+        self.asked
+    }
+
+    pub(super) fn is_halted(&self) -> bool {
+        self.halted
+    }
+
+    pub(super) fn asked_for(&mut self, segment: SegmentName) {
+        self.asked = Some(segment);
+        self.halted = false;
+        // What failed is tried once more for each time the server asks.
+        self.slots.retain(|_, slot| !matches!(slot, Slot::Failed));
+    }
+
+    /// Whether a newer timeline's segment in the same place lies here.
+    pub(super) fn has_newer(&self, segment: SegmentName, same: impl Fn(SegmentName) -> bool) -> bool {
+        self.slots.iter().any(|(name, slot)| {
+            name.timeline > segment.timeline && same(*name) && matches!(slot, Slot::Ready(_))
+        })
+    }
+
+    /// Forgets what is not `ahead` any more, but what is being fetched and what was handed out last.
+    pub(super) fn retain_ahead(&mut self, ahead: impl Fn(SegmentName) -> bool) {
+        self.slots.retain(|name, slot| match slot {
+            Slot::Fetching { .. } | Slot::Handed(_) => true,
+            _ => ahead(*name),
+        });
+    }
+
+    /// The server needs the room of what waits, but of the one that it asks for.
+    pub(super) fn give_way(&mut self, asked: SegmentName) {
+        self.slots.retain(|name, slot| *name == asked || !matches!(slot, Slot::Ready(_)));
+    }
+
+    pub(super) fn standing(&self, segment: SegmentName) -> Standing {
+        match self.slots.get(&segment) {
+            None => Standing::Unknown,
+            Some(Slot::Missing) => Standing::Missing,
+            Some(_) => Standing::Known,
+        }
+    }
+
+    /// How many are being fetched.
+    pub(super) fn under_way(&self) -> u64 {
+        self.slots.values().filter(|slot| matches!(slot, Slot::Fetching { .. })).count() as u64
+    }
+
+    pub(super) fn begin(&mut self, segment: SegmentName) {
+        let slot = match self.slots.remove(&segment) {
+            Some(Slot::Fetching { by, missed }) => Slot::Fetching { by: by + 1, missed },
+            other => Slot::Fetching { by: 1, missed: matches!(other, Some(Slot::Missing)) },
+        };
+        self.slots.insert(segment, slot);
+    }
+
+    /// Gives a segment to somebody who asks for it; again where the one who asked before did not take it.
+    pub(super) fn hand_out(&mut self, segment: SegmentName) -> Wanted {
+        match self.slots.remove(&segment) {
+            Some(Slot::Ready(aside)) => {
+                let path = aside.path().to_owned();
+                self.slots.insert(segment, Slot::Handed(aside));
+                self.handed.retain(|name| *name != segment);
+                self.handed.push_back(segment);
+                while self.handed.len() > KEPT {
+                    if let Some(old) = self.handed.pop_front() {
+                        self.slots.remove(&old);
+                    }
+                }
+                Wanted::Ready(path)
+            }
+            Some(Slot::Handed(aside)) if aside.path().exists() => {
+                let path = aside.path().to_owned();
+                self.slots.insert(segment, Slot::Handed(aside));
+                Wanted::Ready(path)
+            }
+            Some(slot @ Slot::Fetching { .. }) => {
+                self.slots.insert(segment, slot);
+                Wanted::OnItsWay
+            }
+            Some(slot @ Slot::Missing) => {
+                self.slots.insert(segment, slot);
+                Wanted::Nothing
+            }
+            Some(Slot::Handed(_) | Slot::Unusable | Slot::Failed) | None => Wanted::Nothing,
+        }
+    }
+
+    /// What one thread that has begun to fetch a segment came back with. `behind` tells the segments behind it.
+    pub(super) fn settle(
+        &mut self,
+        segment: SegmentName,
+        fetched: Fetched,
+        behind: impl Fn(SegmentName) -> bool,
+    ) {
+        let (others, missed) = match self.slots.get(&segment) {
+            Some(Slot::Fetching { by, missed }) => (by.saturating_sub(1), *missed),
+            // Another thread was faster; what this one has is removed with its last owner.
+            _ => return,
+        };
+        let slot = match fetched {
+            Fetched::Whole(aside) => {
+                if missed {
+                    // The archive has grown: what was behind its end may be there too.
+                    self.slots.retain(|name, slot| !(matches!(slot, Slot::Missing) && behind(*name)));
+                }
+                Slot::Ready(aside)
+            }
+            _ if others > 0 => Slot::Fetching { by: others, missed },
+            Fetched::Missing => Slot::Missing,
+            Fetched::Unusable => Slot::Unusable,
+            Fetched::Failed => {
+                self.halted = true;
+                Slot::Failed
+            }
+            Fetched::NoRoom => {
+                self.give_way(segment);
+                self.halted = true;
+                Slot::Failed
+            }
+        };
+        self.slots.insert(segment, slot);
+    }
+
+    pub(super) fn keep_history(&mut self, history: SetAside) -> PathBuf {
+        let path = history.path().to_owned();
+        self.histories.push_back(history);
+        while self.histories.len() > KEPT {
+            self.histories.pop_front();
+        }
+        path
+    }
+}

@@ -1,0 +1,170 @@
+//! One file out of the repositories, for somebody who looks ahead: whole and verified, or not at all.
+//!
+//! Every fetch reads the repository's identity again, so that nothing comes out of another one that appeared in
+//! its place; which cluster and epoch is meant was proved once, by descriptors that are never written again.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::super::cluster_of;
+use super::GetOptions;
+use crate::durable::{self, NewFile, SetAside};
+use crate::repository::wal_archive::Reach;
+use crate::repository::{Bound, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
+use crate::storage::Storage;
+use crate::types::{Moment, WalFileName};
+
+/// What the first request for an object brings: all of most segments of 16 MiB, and a bounded part of the others.
+const FIRST_REQUEST: u64 = 4 << 20;
+
+/// What became of a look.
+#[derive(Debug)]
+pub(super) enum Fetched {
+    /// It is here, with its bytes on disk.
+    Whole(SetAside),
+    /// No repository has an object of its name. Not the proof that the hook gives: that is for the hook.
+    Missing,
+    /// There is one, and it is for the hook to judge: damaged, cut off, or somebody else's.
+    Unusable,
+    /// A repository could not be asked.
+    Failed,
+    /// There is no room for it.
+    NoRoom,
+}
+
+/// Where segments come from.
+#[derive(Debug)]
+pub(super) struct Source {
+    places: Vec<Place>,
+    memory: HostMemory,
+    options: GetOptions,
+    own: SystemIdentity,
+    clock: fn() -> Moment,
+}
+
+#[derive(Debug)]
+struct Place {
+    storage: Arc<dyn Storage>,
+    bound: Mutex<Option<(String, Bound)>>,
+}
+
+enum Stop {
+    Repository(RepositoryError),
+    NoRoom,
+    Local,
+    Abandoned,
+}
+
+impl From<RepositoryError> for Stop {
+    fn from(source: RepositoryError) -> Self {
+        Self::Repository(source)
+    }
+}
+
+impl Source {
+    pub(super) fn new(
+        storages: Vec<Arc<dyn Storage>>,
+        memory: HostMemory,
+        options: GetOptions,
+        own: SystemIdentity,
+        clock: fn() -> Moment,
+    ) -> Self {
+        let places = storages.into_iter().map(|storage| Place { storage, bound: Mutex::default() }).collect();
+        Self { places, memory, options, own, clock }
+    }
+
+    pub(super) fn segment_bytes(&self) -> u64 {
+        self.own.segment_size.bytes()
+    }
+
+    /// Fetches into `dir`, unless `abandoned` says meanwhile that nobody wants it any more.
+    pub(super) fn fetch(&self, file: WalFileName, dir: &Path, abandoned: &dyn Fn() -> bool) -> Fetched {
+        let mut found = Fetched::Missing;
+        for place in &self.places {
+            match self.fetch_from(place, file, dir, abandoned) {
+                Ok(Fetched::Missing) => {}
+                Ok(whole @ Fetched::Whole(_)) => return whole,
+                Ok(other) => found = other,
+                Err(Stop::NoRoom) => return Fetched::NoRoom,
+                Err(Stop::Local | Stop::Abandoned) => return Fetched::Failed,
+                Err(Stop::Repository(error)) => {
+                    // The hook says it, and what to do, when the server asks for this one.
+                    tracing::debug!(%error, "cannot fetch {file} ahead");
+                    let damaged = matches!(error, RepositoryError::Damaged { .. });
+                    found = if damaged { Fetched::Unusable } else { Fetched::Failed };
+                }
+            }
+        }
+        found
+    }
+
+    fn fetch_from(
+        &self,
+        place: &Place,
+        file: WalFileName,
+        dir: &Path,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<Fetched, Stop> {
+        let repository =
+            Repository::open(Arc::clone(&place.storage), &self.memory, Create::Nothing, (self.clock)())?;
+        let cluster = repository.bound(&self.bound(place, &repository)?);
+        let Some(stored) = cluster.first_copy(file, FIRST_REQUEST)? else { return Ok(Fetched::Missing) };
+        if !Reach::of(&stored).is_whole() {
+            return Ok(Fetched::Unusable);
+        }
+        let mut new = NewFile::create_in(durable::open_dir(dir).map_err(stop)?, 0o600).map_err(stop)?;
+        let mut written = 0;
+        stored.decode(|chunk| {
+            if abandoned() {
+                return Err(Stop::Abandoned);
+            }
+            written += chunk.len() as u64;
+            new.write_all(&chunk).map_err(|e| stop_io(&e))
+        })?;
+        if matches!(file, WalFileName::Segment(_)) && written != self.segment_bytes() {
+            return Ok(Fetched::Unusable);
+        }
+        // Here and not when the server takes it: it syncs what it is given, and would wait.
+        Ok(Fetched::Whole(new.set_aside(dir).map_err(stop)?))
+    }
+
+    fn bound(&self, place: &Place, repository: &Repository) -> Result<Bound, RepositoryError> {
+        let mut known = place.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let identity = &repository.descriptor().identity;
+        match known.as_ref() {
+            Some((of, bound)) if of == identity => return Ok(bound.clone()),
+            // Also where the host could not keep it in mind.
+            Some((of, _)) => {
+                let url = repository.url();
+                return Err(RepositoryError::IdentityChanged {
+                    url: url.to_owned(),
+                    remembered: of.clone(),
+                    found: format!("has identity {identity}"),
+                    memory: self.memory.path(url).display().to_string(),
+                });
+            }
+            None => {}
+        }
+        let cluster = cluster_of(repository, Some(self.own), &self.options)?;
+        if let Err(error) = repository.remember(&self.memory, &cluster) {
+            tracing::debug!(%error, "cannot remember the repository on this host");
+        }
+        let bound = cluster.to_bound();
+        *known = Some((identity.clone(), bound.clone()));
+        Ok(bound)
+    }
+}
+
+fn stop(error: durable::Error) -> Stop {
+    stop_io(&error.source)
+}
+
+fn stop_io(error: &std::io::Error) -> Stop {
+    use std::io::ErrorKind::{QuotaExceeded, StorageFull};
+    if matches!(error.kind(), StorageFull | QuotaExceeded) {
+        return Stop::NoRoom;
+    }
+    tracing::debug!(%error, "cannot write ahead");
+    Stop::Local
+}
