@@ -131,9 +131,9 @@ def stored(directory):
 
 def tell(run, work, names, samples):
     for name, of in zip(names, samples):
-        run.fact(f"{name}: wall in s", measure.median([s["wall"] for s in of]))
-        run.fact(f"{name}: CPU in s, the server's not counted", measure.median([s["cpu"] for s in of]))
-        run.fact(f"{name}: peak memory of the largest process, MiB", max(s["rss_mib"] for s in of))
+        run.fact(f"{name}, wall in s", measure.median([s["wall"] for s in of]))
+        run.fact(f"{name}, CPU in s, the server's not counted", measure.median([s["cpu"] for s in of]))
+        run.fact(f"{name}, peak memory of the largest process, MiB", max(s["rss_mib"] for s in of))
     if names[-1].startswith("previous"):
         run.fact(f"{work}: wall / that of the previous pitr", measure.ratio(samples[0], samples[-1], "wall"))
 
