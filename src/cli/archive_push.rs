@@ -6,8 +6,12 @@ use clap::Args;
 
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
-use crate::operation::archive_push::{Concern, PushError, PushOptions, Pushed, archive_push};
+use crate::operation::archive_push::{AheadOptions, Concern, PushAhead, PushError, PushOptions, Pushed};
+use crate::operation::data_directory::spool_folder;
 use crate::repository::wal_archive::{Beside, StoreOutcome};
+
+/// How many files one run pushes at the same time: each takes some 10 MiB of memory.
+const MOST_AT_ONCE: usize = 2;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Exit codes: 0 stored and durable in every repository; 1 not; 2 wrong usage.")]
@@ -27,11 +31,19 @@ impl PushArgs {
             temp_dir: settings.spool.clone(),
         };
         let storages = settings.storages_within(settings.push_retry)?;
-        let pushed = archive_push(storages, &settings.memory(), &self.path, &cwd()?, &options, now())
-            .map_err(|e| {
-                let hint = hint(&e).map(str::to_owned);
-                Stop::Failed(e.into(), hint)
-            })?;
+        let cwd = cwd()?;
+        let ahead = AheadOptions {
+            segments: settings.read_ahead,
+            workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AT_ONCE),
+            folder: spool_folder(&settings.spool, &cwd),
+        };
+        let pushing = PushAhead::new(storages, settings.memory(), cwd, options, ahead, now);
+        let pushed = pushing.push(&self.path);
+        pushing.finish();
+        let pushed = pushed.map_err(|e| {
+            let hint = hint(&e).map(str::to_owned);
+            Stop::Failed(e.into(), hint)
+        })?;
         warn(&pushed);
         if global.verbose {
             complain(&format!("archived {}", pushed.name));

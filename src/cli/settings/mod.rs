@@ -74,7 +74,6 @@ pub(super) struct Settings {
     /// For how long `archive-get` does.
     pub(super) get_retry: Duration,
     /// How many segments `archive-push` stores ahead of the one that the server asks for.
-    #[allow(dead_code, reason = "read by what uses it next")]
     pub(super) read_ahead: usize,
     /// How many segments `archive-get` holds ready ahead of recovery.
     #[allow(dead_code, reason = "read by what uses it next")]

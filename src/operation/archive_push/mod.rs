@@ -4,15 +4,20 @@
 //! is this cluster's but damaged is stored, marked, and reported: a segment that is refused fills the
 //! server's disk, and helps nobody.
 
+mod ahead;
 mod error;
+mod proof;
+mod ready;
 
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use ahead::{AheadOptions, PushAhead};
 pub use error::PushError;
 
+use self::proof::{Place, Seen};
 use super::data_directory::{is_where_it_was_written, system_of};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
@@ -66,6 +71,8 @@ pub enum Concern {
 /// A file that was read, scanned and compressed.
 struct Taken {
     frames: EncodedFrames,
+    /// BLAKE3 of its first page.
+    first_page: Option<String>,
     content: Option<WalContent>,
     concern: Option<Concern>,
     /// The system it is of, where anything says so.
@@ -82,6 +89,29 @@ pub fn archive_push(
     options: &PushOptions,
     now: Moment,
 ) -> Result<Pushed, PushError> {
+    push_one(&storages, memory, path, cwd, options, now).map(|done| done.pushed)
+}
+
+/// A push that succeeded, with what a proof of it says.
+struct Done {
+    pushed: Pushed,
+    blake3: String,
+    first_page: Option<String>,
+    /// The file, where nobody wrote to it between the first byte that was read and the last.
+    seen: Option<Seen>,
+    /// The data directory's system.
+    system: Option<SystemId>,
+    places: Vec<Place>,
+}
+
+fn push_one(
+    storages: &[Arc<dyn Storage>],
+    memory: &HostMemory,
+    path: &Path,
+    cwd: &Path,
+    options: &PushOptions,
+    now: Moment,
+) -> Result<Done, PushError> {
     let shown = path.display().to_string();
     let last = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let name: WalFileName = last.parse().map_err(|source| PushError::Name { path: shown.clone(), source })?;
@@ -93,6 +123,7 @@ pub fn archive_push(
     }
     let file = File::open(&absolute).map_err(local)?;
     let meta = file.metadata().map_err(local)?;
+    let before = Seen::of(&meta);
     let system = system_of(path, cwd)?;
     let source = Source { file: &file, length: meta.len(), name, shown: &shown };
     let taken = match name {
@@ -101,6 +132,7 @@ pub fn archive_push(
         }
         WalFileName::Backup(..) | WalFileName::History(_) => source.take_text(system, options)?,
     };
+    let seen = Some(before).filter(|before| file.metadata().is_ok_and(|after| Seen::of(&after) == *before));
     if let (true, Some(concern)) = (options.strict, &taken.concern) {
         return Err(PushError::Strict { path: shown, what: concern.to_string() });
     }
@@ -112,10 +144,13 @@ pub fn archive_push(
         .and_then(|t| jiff::Timestamp::try_from(t).ok())
         .map(Moment);
     let mut wal = WalFile { name, file: &file, modified, content: taken.content, frames: taken.frames };
-    let (mut outcomes, mut failure) = (Vec::new(), None);
+    let (mut outcomes, mut places, mut failure) = (Vec::new(), Vec::new(), None);
     for storage in storages {
-        match into_one(storage, memory, &mut wal, taken.system, options, now) {
-            Ok(outcome) => outcomes.push(outcome),
+        match into_one(Arc::clone(storage), memory, &mut wal, taken.system, options, now) {
+            Ok((outcome, place)) => {
+                outcomes.push(outcome);
+                places.push(place);
+            }
             Err(error) if failure.is_none() => failure = Some(error),
             // Only one can be returned.
             Err(error) => tracing::warn!(cause = ?std::error::Error::source(&error), "{error}"),
@@ -123,7 +158,14 @@ pub fn archive_push(
     }
     match failure {
         Some(error) => Err(error),
-        None => Ok(Pushed { name, outcomes, concern: taken.concern }),
+        None => Ok(Done {
+            pushed: Pushed { name, outcomes, concern: taken.concern },
+            blake3: wal.frames.blake3().to_owned(),
+            first_page: taken.first_page,
+            seen,
+            system: system.map(|system| system.system_identifier),
+            places,
+        }),
     }
 }
 
@@ -134,7 +176,7 @@ fn into_one(
     system: Option<SystemIdentity>,
     options: &PushOptions,
     now: Moment,
-) -> Result<StoreOutcome, PushError> {
+) -> Result<(StoreOutcome, Place), PushError> {
     let name = wal.name.to_string();
     let broken = |source| PushError::Repository { name: name.clone(), source };
     let repository = Repository::open(storage, memory, Create::Identity, now).map_err(broken)?;
@@ -154,7 +196,12 @@ fn into_one(
     if let Err(error) = repository.remember(memory, &cluster) {
         tracing::warn!(%error, "cannot remember the repository on this host");
     }
-    Ok(outcome)
+    let place = Place {
+        url: repository.url().to_owned(),
+        identity: repository.descriptor().identity.clone(),
+        epoch: cluster.epoch().0,
+    };
+    Ok((outcome, place))
 }
 
 /// The file to be archived.
@@ -184,13 +231,17 @@ impl Source<'_> {
         }
         let read = || {
             let mut scanner = SegmentScanner::new(segment, size);
-            let frames = self.encode(options, |chunk| scanner.push(chunk))?;
-            Ok::<_, PushError>((frames, scanner.finish()))
+            let mut first_page = None;
+            let frames = self.encode(options, |chunk| {
+                first_page.get_or_insert_with(|| proof::first_page(chunk));
+                scanner.push(chunk);
+            })?;
+            Ok::<_, PushError>((frames, first_page, scanner.finish()))
         };
-        let (mut frames, mut scan) = read()?;
+        let (mut frames, mut first_page, mut scan) = read()?;
         if scan.damage.is_some() || scan.problem.is_some() {
             // It may have been read while the disk or the page cache had a bad moment: the second look decides.
-            (frames, scan) = read()?;
+            (frames, first_page, scan) = read()?;
         }
         if let Some(problem) = scan.problem {
             return Err(header(problem));
@@ -210,7 +261,13 @@ impl Source<'_> {
             });
         }
         let content = WalContent::from(&scan);
-        Ok(Taken { frames, concern: Concern::of(&scan), content: Some(content), system: found.or(system) })
+        Ok(Taken {
+            frames,
+            first_page,
+            concern: Concern::of(&scan),
+            content: Some(content),
+            system: found.or(system),
+        })
     }
 
     fn take_text(&self, system: Option<SystemIdentity>, options: &PushOptions) -> Result<Taken, PushError> {
@@ -225,7 +282,7 @@ impl Source<'_> {
                 .map(|problem| Concern::BadHistory(problem.to_string())),
             _ => None,
         };
-        Ok(Taken { frames, content: None, concern, system })
+        Ok(Taken { frames, first_page: Some(proof::first_page(&text)), content: None, concern, system })
     }
 
     fn encode(&self, options: &PushOptions, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames, PushError> {
