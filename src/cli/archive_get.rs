@@ -1,14 +1,18 @@
 //! `pitr archive-get`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
 
+use super::attend::{ask_attendant, get_options};
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
-use crate::operation::archive_get::{GetError, GetOptions, archive_get};
+use crate::daemon::{Answer, Work};
+use crate::operation::archive_get::window::deliver;
+use crate::operation::archive_get::{GetError, archive_get};
+use crate::operation::data_directory::is_recovering;
 use crate::types::WalFileName;
 
 #[derive(Debug, Args)]
@@ -58,19 +62,20 @@ impl GetArgs {
             .context("cannot get the file")
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
-        let options = GetOptions { cluster: settings.cluster.clone(), system: global.system_id };
+        let options = get_options(&settings, global);
         let (memory, cwd) = (settings.memory(), cwd()?);
         let within = |budget| {
             let storages = settings.storages_within(budget)?;
             anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
         };
-        // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
-        let found = match settings.repositories.len() {
-            1 => within(settings.get_retry)?,
-            _ => match within(Duration::ZERO)? {
+        let found = match self.is_handed_over(&settings, global, &cwd, file) {
+            // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
+            Ok(false) if settings.repositories.len() > 1 => match within(Duration::ZERO)? {
                 Err(e) if e.is_unreachable() => within(settings.get_retry)?,
                 found => found,
             },
+            Ok(false) => within(settings.get_retry)?,
+            found => found,
         };
         match found {
             Ok(true) => Ok(()),
@@ -99,6 +104,27 @@ impl GetArgs {
                 Err(Stop::Failed(e.into(), Some(hint)))
             }
             Err(e) => Err(e.into()),
+        }
+    }
+}
+
+impl GetArgs {
+    /// Whether the process that stays had the file, and it is in its place now. Everything else is found out by this
+    /// one, absence above all.
+    fn is_handed_over(
+        &self,
+        settings: &Settings,
+        global: &Global,
+        cwd: &Path,
+        file: WalFileName,
+    ) -> Result<bool, GetError> {
+        if settings.prefetch == 0 {
+            return Ok(false);
+        }
+        let worth = || is_recovering(cwd) && matches!(file, WalFileName::Segment(_));
+        match ask_attendant(settings, global, cwd, &self.destination, worth, Work::Get(file.to_string())) {
+            Some(Answer::Ready(path)) => deliver(&path, file, &self.destination, cwd),
+            _ => Ok(false),
         }
     }
 }

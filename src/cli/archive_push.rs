@@ -1,13 +1,14 @@
 //! `pitr archive-push`
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::attend::{ahead_options, ask_attendant, push_options};
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
-use crate::operation::archive_push::{AheadOptions, Concern, PushAhead, PushError, PushOptions, Pushed};
-use crate::operation::data_directory::spool_folder;
+use crate::daemon::{Answer, Work};
+use crate::operation::archive_push::{Concern, PushAhead, PushError, Pushed, more_are_ready};
 use crate::repository::wal_archive::{Beside, StoreOutcome};
 
 /// How many files one run pushes at the same time: each takes some 10 MiB of memory.
@@ -23,20 +24,13 @@ pub(super) struct PushArgs {
 impl PushArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let options = PushOptions {
-            cluster: settings.cluster.clone(),
-            system: global.system_id,
-            level: settings.level,
-            strict: settings.strict,
-            temp_dir: settings.spool.clone(),
-        };
-        let storages = settings.storages_within(settings.push_retry)?;
         let cwd = cwd()?;
-        let ahead = AheadOptions {
-            segments: settings.read_ahead,
-            workers: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_AT_ONCE),
-            folder: spool_folder(&settings.spool, &cwd),
-        };
+        if self.is_done_by_attendant(&settings, global, &cwd) {
+            return Ok(());
+        }
+        let options = push_options(&settings, global);
+        let storages = settings.storages_within(settings.push_retry)?;
+        let ahead = ahead_options(&settings, &cwd, MOST_AT_ONCE);
         let pushing = PushAhead::new(storages, settings.memory(), cwd, options, ahead, now);
         let pushed = pushing.push(&self.path);
         pushing.finish();
@@ -49,6 +43,19 @@ impl PushArgs {
             complain(&format!("archived {}", pushed.name));
         }
         Ok(())
+    }
+}
+
+impl PushArgs {
+    /// Whether the process that stays has made the file durable, with nothing to be said about it.
+    fn is_done_by_attendant(&self, settings: &Settings, global: &Global, cwd: &Path) -> bool {
+        if settings.read_ahead == 0 {
+            return false;
+        }
+        // One segment into a directory costs less than a process; a connection and a backlog are worth one.
+        let worth = || settings.has_bucket() || more_are_ready(settings.read_ahead, &cwd.join(&self.path));
+        let work = Work::Push(self.path.clone());
+        ask_attendant(settings, global, cwd, &self.path, worth, work) == Some(Answer::Durable)
     }
 }
 

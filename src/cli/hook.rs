@@ -20,8 +20,19 @@ pub(super) enum Hook {
 }
 
 /// Every verb that is no hook; a test compares it with the command line's own list.
-const VERBS: &[&str] =
-    &["backup", "restore", "events", "verify", "info", "check", "repo", "accept-system", "demo", "help"];
+const VERBS: &[&str] = &[
+    "attend",
+    "backup",
+    "restore",
+    "events",
+    "verify",
+    "info",
+    "check",
+    "repo",
+    "accept-system",
+    "demo",
+    "help",
+];
 
 /// The top level's flags that take the next word.
 const WITH_VALUE: &[&str] = &["--config", "--cluster", "--repository", "--system-id"];

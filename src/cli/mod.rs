@@ -11,6 +11,7 @@
 mod accept_system;
 mod archive_get;
 mod archive_push;
+mod attend;
 pub mod backup;
 mod check;
 mod demo;
@@ -51,6 +52,9 @@ enum Verb {
     ArchivePush(archive_push::PushArgs),
     /// Brings a WAL file: restore_command = 'pitr archive-get %f %p'
     ArchiveGet(archive_get::GetArgs),
+    /// Stays between the hooks' calls; they start it.
+    #[command(hide = true)]
+    Attend,
     /// Takes a base backup over the replication protocol.
     Backup(backup::BackupArgs),
     /// Brings a database back to a moment: proves the plan, then writes the data directory.
@@ -111,6 +115,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
     let done = match &cli.verb {
         Verb::ArchivePush(args) => args.run(&cli.global),
         Verb::ArchiveGet(args) => args.run(&cli.global),
+        Verb::Attend => attend::run(&cli.global),
         Verb::Backup(args) => take_backup::run(args, &cli.global),
         Verb::Restore(args) => args.run(&cli.global),
         Verb::Events(args) => args.run(&cli.global),

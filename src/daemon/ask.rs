@@ -15,19 +15,18 @@ pub struct Call<'a> {
     pub at: &'a MeetingPoint,
     /// What must be the same on both sides.
     pub fingerprint: &'a str,
-    /// What starts the process where there is none; `None`: it is not worth one.
-    pub start: Option<Command>,
     /// For how long a hook waits altogether: an answer that never comes must not hold up the server.
     pub patience: Duration,
 }
 
-/// The answer of the process that stays; `None` where there is none, or none that can be used.
-pub fn ask(call: Call<'_>, work: Work) -> Option<Answer> {
-    let Call { at, fingerprint, start, patience } = call;
-    let stream = match (at.connect(), start) {
-        (Ok(stream), _) => stream,
-        (Err(_), None) => return None,
-        (Err(_), Some(mut command)) => {
+/// The answer of the process that stays; `None` where there is none, or none that can be used. Where there is
+/// none, what `start` gives is started; nothing, where it is not worth a process.
+pub fn ask(call: Call<'_>, work: Work, start: impl FnOnce() -> Option<Command>) -> Option<Answer> {
+    let Call { at, fingerprint, patience } = call;
+    let stream = match at.connect() {
+        Ok(stream) => stream,
+        Err(_) => {
+            let mut command = start()?;
             if let Err(error) = at.establish(|listener| spawn(&mut command, listener.into())) {
                 tracing::debug!(%error, "goes on alone: cannot start the process that stays");
                 return None;

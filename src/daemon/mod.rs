@@ -11,11 +11,13 @@
 
 mod ask;
 mod attend;
+mod hooks;
 mod meeting_point;
 mod wire;
 
 pub use ask::{Call, ask};
 pub use attend::{Duty, attend};
+pub use hooks::{Hooks, OpenStorages, Told};
 pub use meeting_point::MeetingPoint;
 pub use wire::{Answer, Work};
 

@@ -60,7 +60,7 @@ fn attended(at: &MeetingPoint, duty: &Made, calls: impl FnOnce()) {
 }
 
 fn call(at: &MeetingPoint, fingerprint: &str, work: Work) -> Option<Answer> {
-    ask(Call { at, fingerprint, start: None, patience: LONG }, work)
+    ask(Call { at, fingerprint, patience: LONG }, work, || None)
 }
 
 fn push(path: &str) -> Work {
@@ -129,8 +129,8 @@ fn work_that_takes_long_is_waited_for() {
     let duty = Made { slow: Some(wire::HEARTBEAT * 5 / 2), ..Made::default() };
     attended(&at, &duty, || {
         assert_eq!(call(&at, "mine", push("good")), Some(Answer::Durable));
-        let little = Call { at: &at, fingerprint: "mine", start: None, patience: Duration::ZERO };
-        assert_eq!(ask(little, push("good")), None);
+        let little = Call { at: &at, fingerprint: "mine", patience: Duration::ZERO };
+        assert_eq!(ask(little, push("good"), || None), None);
     });
 }
 

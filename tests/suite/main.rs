@@ -17,6 +17,7 @@ mod backup;
 mod bad_input_of_the_hooks;
 mod every_target_is_exact;
 mod hooks_start_light;
+mod killed_at_random;
 mod libpq_conventions;
 mod logins;
 mod looking_at_what_is_stored;

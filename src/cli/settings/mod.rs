@@ -6,6 +6,7 @@
 
 mod environment;
 mod file;
+mod fingerprint;
 mod keys;
 
 use std::ffi::OsString;
@@ -76,7 +77,6 @@ pub(super) struct Settings {
     /// How many segments `archive-push` stores ahead of the one that the server asks for.
     pub(super) read_ahead: usize,
     /// How many segments `archive-get` holds ready ahead of recovery.
-    #[allow(dead_code, reason = "read by what uses it next")]
     pub(super) prefetch: usize,
 }
 
@@ -163,6 +163,11 @@ impl Settings {
         self.opened(budget, true)
     }
 
+    /// The storages, in order, for a process that outlives a call: each call is tried again for up to `budget`.
+    pub(super) fn storages_tried_for(&self, budget: Duration) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
+        self.opened(budget, false)
+    }
+
     fn opened(&self, retry_budget: Duration, one_budget: bool) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
         self.repositories
             .iter()
@@ -173,6 +178,11 @@ impl Settings {
                 Ok(Arc::from(storage))
             })
             .collect()
+    }
+
+    /// Whether any repository is reached over a network.
+    pub(super) fn has_bucket(&self) -> bool {
+        self.repositories.iter().any(|(url, _)| url.starts_with("s3://"))
     }
 
     /// What this host remembers.

@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 pub use ahead::{AheadOptions, PushAhead};
 pub use error::PushError;
+pub use ready::more_are_ready;
 
 use self::proof::{Place, Seen};
 use super::data_directory::{is_where_it_was_written, system_of};
@@ -55,6 +56,16 @@ pub struct Pushed {
     pub outcomes: Vec<StoreOutcome>,
     /// What the operator should know about its content.
     pub concern: Option<Concern>,
+}
+
+impl Pushed {
+    /// Whether there is nothing that an operator should hear.
+    pub fn is_unremarkable(&self) -> bool {
+        let plain = |outcome: &StoreOutcome| {
+            matches!(outcome, StoreOutcome::New | StoreOutcome::Same | StoreOutcome::Contained)
+        };
+        self.concern.is_none() && self.outcomes.iter().all(plain)
+    }
 }
 
 /// What may be wrong with a file that was stored all the same.

@@ -18,7 +18,6 @@ use serde::{Deserialize, Serialize};
 use super::Done;
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
-use crate::repository::wal_archive::StoreOutcome;
 use crate::types::{Moment, SystemId, WalFileName};
 
 /// The format number of a proof. Another one is ignored: the push is made again.
@@ -96,10 +95,7 @@ impl Proof {
     /// What a push that began at `begun` proves; `None` where anything about it is worth a word to the operator, or
     /// the file may change unseen.
     pub(super) fn of(done: &Done, cluster: &ClusterName, begun: Moment) -> Option<Self> {
-        let clean = |outcome: &StoreOutcome| {
-            matches!(outcome, StoreOutcome::New | StoreOutcome::Same | StoreOutcome::Contained)
-        };
-        if done.pushed.concern.is_some() || !done.pushed.outcomes.iter().all(clean) {
+        if !done.pushed.is_unremarkable() {
             return None;
         }
         Some(Self {

@@ -44,6 +44,15 @@ pub(super) fn behind(asked: &Turn, folder: &Path) -> Vec<WalFileName> {
     found.into_iter().map(|(_, file)| file).collect()
 }
 
+/// Whether more than `count` files wait beside the one at `path`.
+pub fn more_are_ready(count: usize, path: &Path) -> bool {
+    let Some(folder) = path.parent() else { return false };
+    let Ok(entries) = std::fs::read_dir(folder.join("archive_status")) else { return false };
+    let ready = entries.flatten().filter(|entry| entry.file_name().as_encoded_bytes().ends_with(b".ready"));
+    // That one is among them.
+    ready.take(count + 2).count() > count + 1
+}
+
 /// Keeps the first [`MOST`], in any order.
 fn first(found: &mut Vec<(Turn, WalFileName)>) {
     if found.len() > MOST {

@@ -9,7 +9,7 @@ mod whole_way;
 use crate::support::{Pitr, S3Server, TestDir};
 
 /// `pitr` with a bucket as repository, reached by variables.
-fn with_bucket(dir: &TestDir, server: &S3Server, bucket: &str) -> Pitr {
+pub(crate) fn with_bucket(dir: &TestDir, server: &S3Server, bucket: &str) -> Pitr {
     server
         .environment()
         .into_iter()

@@ -1,8 +1,12 @@
 //! What the data directory that a hook runs in or points into says: which system it speaks for, and where and
 //! how far the server recovers.
 
+mod postmaster;
+
 use std::io::Read;
 use std::path::{Path, PathBuf};
+
+pub use postmaster::Postmaster;
 
 use crate::pgdata::control_file::ControlFile;
 use crate::pgdata::server_settings::ServerSettings;
@@ -72,7 +76,7 @@ pub(super) fn is_not_where_the_server_looks(destination: &Path, file: WalFileNam
 }
 
 /// Whether a server runs in this data directory and recovers from an archive.
-pub(super) fn is_recovering(dir: &Path) -> bool {
+pub fn is_recovering(dir: &Path) -> bool {
     let there = |name: &str| dir.join(name).exists();
     if !there("recovery.signal") && !there("standby.signal") {
         return false;

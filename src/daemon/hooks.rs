@@ -1,0 +1,121 @@
+//! The work of a server's hooks, with what is kept between their calls.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::Duty;
+use crate::operation::archive_get::GetOptions;
+use crate::operation::archive_get::window::{Window, WindowOptions};
+use crate::operation::archive_push::{AheadOptions, PushAhead, PushOptions};
+use crate::operation::data_directory::Postmaster;
+use crate::repository::HostMemory;
+use crate::storage::Storage;
+use crate::types::{Moment, WalFileName};
+
+/// Opens the configured repositories anew.
+pub type OpenStorages = Box<dyn Fn() -> Option<Vec<Arc<dyn Storage>>> + Send + Sync>;
+
+/// What the hooks of one data directory were told.
+pub struct Told {
+    /// See [`Duty::fingerprint`].
+    pub fingerprint: String,
+    /// Where the server runs.
+    pub data_directory: PathBuf,
+    /// What this host remembers.
+    pub memory: HostMemory,
+    /// The repositories.
+    pub storages: OpenStorages,
+    /// `archive-push`.
+    pub push: PushOptions,
+    /// How far it reads ahead.
+    pub ahead: AheadOptions,
+    /// `archive-get`.
+    pub get: GetOptions,
+    /// How far it fetches ahead.
+    pub window: WindowOptions,
+    /// The clock.
+    pub clock: fn() -> Moment,
+}
+
+/// The hooks of one running server.
+pub struct Hooks {
+    told: Told,
+    server: Postmaster,
+    push: Mutex<Option<Arc<PushAhead>>>,
+    window: Mutex<Option<Arc<Window>>>,
+}
+
+impl Hooks {
+    /// For the server that runs in the data directory; `None` where none does.
+    pub fn new(told: Told) -> Option<Self> {
+        let server = Postmaster::of(&told.data_directory)?;
+        Some(Self { told, server, push: Mutex::default(), window: Mutex::default() })
+    }
+}
+
+impl Hooks {
+    /// What the last call left, or a new one over connections opened now.
+    fn kept<T>(
+        &self,
+        place: &Mutex<Option<Arc<T>>>,
+        open: impl FnOnce(Vec<Arc<dyn Storage>>) -> Option<T>,
+    ) -> Option<Arc<T>> {
+        let mut kept = place.lock().unwrap_or_else(PoisonError::into_inner);
+        if kept.is_none() {
+            *kept = open((self.told.storages)()?).map(Arc::new);
+        }
+        kept.clone()
+    }
+}
+
+fn forget<T>(place: &Mutex<Option<Arc<T>>>) {
+    // Dropped after the lock: it may wait for its threads.
+    let forgotten = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+    drop(forgotten);
+}
+
+impl Duty for Hooks {
+    fn fingerprint(&self) -> &str {
+        &self.told.fingerprint
+    }
+
+    fn push(&self, path: &Path) -> bool {
+        let told = &self.told;
+        let engine = self.kept(&self.push, |storages| {
+            let (memory, cwd) = (told.memory.clone(), told.data_directory.clone());
+            Some(PushAhead::new(storages, memory, cwd, told.push.clone(), told.ahead.clone(), told.clock))
+        });
+        match engine.map(|engine| engine.push(path)) {
+            Some(Ok(pushed)) => pushed.is_unremarkable(),
+            Some(Err(error)) => {
+                // It may be the login that ran out, or the connection: the next call begins with new ones.
+                tracing::debug!(%error, "left to the hook");
+                forget(&self.push);
+                false
+            }
+            None => false,
+        }
+    }
+
+    fn take(&self, file: WalFileName) -> Option<PathBuf> {
+        let told = &self.told;
+        let window = self.kept(&self.window, |storages| {
+            let (memory, directory) = (told.memory.clone(), told.data_directory.clone());
+            Window::open(storages, memory, directory, told.get.clone(), told.window, told.clock)
+                .inspect_err(|error| tracing::debug!(%error, "nothing is fetched ahead"))
+                .ok()
+        })?;
+        window.take(file)
+    }
+
+    fn is_needed(&self) -> bool {
+        let over = {
+            let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
+            window.as_ref().is_some_and(|window| !window.in_recovery())
+        };
+        if over {
+            forget(&self.window);
+        }
+        self.server.is_running()
+    }
+}
