@@ -31,6 +31,7 @@ mod promise_6_plan_then_touch;
 mod promise_7_a_check_can_fail;
 mod promise_8_no_hostage;
 mod promise_9_no_stranger_writes_and_none_is_written_to;
+mod read_ahead;
 mod replication;
 mod restored_servers;
 mod round_trip;

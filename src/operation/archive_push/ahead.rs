@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use super::proof::{Proof, Proofs, Seen};
 use super::ready::{self, Turn};
-use super::{PushError, PushOptions, Pushed, push_one};
+use super::{Company, Done, PushError, PushOptions, Pushed, push_one};
 use crate::operation::data_directory::system_of;
 use crate::repository::wal_archive::StoreOutcome;
 use crate::repository::{Create, HostMemory, Repository};
@@ -98,18 +98,20 @@ impl PushAhead {
     pub fn push(&self, path: &Path) -> Result<Pushed, PushError> {
         let shared = &self.shared;
         let name = path.file_name().and_then(|name| name.to_str()?.parse::<WalFileName>().ok());
-        let Some(name) = name.filter(|_| shared.ahead.segments > 0) else { return shared.push(path) };
+        let Some(name) = name.filter(|_| shared.ahead.segments > 0) else {
+            return shared.push(path, (shared.clock)(), Company::Alone).map(|done| done.pushed);
+        };
         let _asked = shared.ask(name);
         if let Some(pushed) = shared.answer(path, name) {
             shared.go_on(None);
             return Ok(pushed);
         }
-        shared.go_on(path.parent());
-        let pushed = shared.push(path);
+        let company = shared.go_on(path.parent());
+        let pushed = shared.push(path, (shared.clock)(), company);
         if pushed.is_err() {
             shared.state().stopped = true;
         }
-        pushed
+        pushed.map(|done| done.pushed)
     }
 
     /// Ends: what was begun, and what may still be begun behind the last file that was asked for, is done by this
@@ -137,9 +139,8 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn push(&self, path: &Path) -> Result<Pushed, PushError> {
-        let now = (self.clock)();
-        push_one(&self.storages, &self.memory, path, &self.cwd, &self.options, now).map(|done| done.pushed)
+    fn push(&self, path: &Path, now: Moment, company: Company) -> Result<Done, PushError> {
+        push_one(&self.storages, &self.memory, path, &self.cwd, &self.options, now, company)
     }
 
     /// Takes a file that the server asks for; waits where it is being pushed already.
@@ -189,11 +190,15 @@ impl Shared {
             if place.url != storage.url() {
                 return None;
             }
-            let storage = Arc::clone(storage);
             let now = (self.clock)();
-            let repository = Repository::open(storage, &self.memory, Create::Nothing, now).ok()?;
+            let repository =
+                Repository::open(Arc::clone(storage), &self.memory, Create::Nothing, now).ok()?;
             if repository.descriptor().identity != place.identity {
                 return None;
+            }
+            // A directory tells for nothing whether the object still stands there; of a bucket one answer is enough.
+            if place.url.starts_with("file:") {
+                storage.size(&place.object).ok()??;
             }
         }
         Some(())
@@ -201,15 +206,17 @@ impl Shared {
 
     /// Lets threads go on behind the last file that was asked for. `folder` is where it lies, if it had no proof: only
     /// then it is worth a look at what else is ready.
-    fn go_on(self: &Arc<Self>, folder: Option<&Path>) {
+    fn go_on(self: &Arc<Self>, folder: Option<&Path>) -> Company {
         let mut state = self.state();
         if state.folder.is_none() {
-            let (Some(folder), Some(asked)) = (folder, state.asked.clone()) else { return };
+            let (Some(folder), Some(asked)) = (folder, state.asked.clone()) else { return Company::Alone };
             state.look = false;
             drop(state);
             let ready = ready::behind(&asked, &self.cwd.join(folder));
-            if ready.is_empty() || !self.are_remembered() || !self.proofs.can_be_kept() {
-                return;
+            // Without a data directory there is no system that a proof could name.
+            let system = || system_of(&folder.join("any"), &self.cwd).is_ok_and(|system| system.is_some());
+            if ready.is_empty() || !system() || !self.are_remembered() || !self.proofs.can_be_kept() {
+                return Company::Alone;
             }
             self.proofs.forget_all_but_those_ready(&self.cwd.join(folder));
             state = self.state();
@@ -230,9 +237,10 @@ impl Shared {
             if started.is_err() {
                 // Without threads the files are pushed one by one.
                 state.threads -= 1;
-                return;
+                break;
             }
         }
+        if state.threads > 0 { Company::Others } else { Company::Alone }
     }
 
     /// Pushes what is ready until nothing may be begun.
@@ -284,7 +292,8 @@ impl Shared {
         if !std::fs::metadata(self.cwd.join(path)).is_ok_and(|meta| Seen::of(&meta).had_settled(now)) {
             return None;
         }
-        let done = push_one(&self.storages, &self.memory, path, &self.cwd, &self.options, now)
+        let done = self
+            .push(path, now, Company::Others)
             .inspect_err(|error| tracing::debug!(%error, "not pushed ahead"))
             .ok()?;
         let Some(proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };

@@ -20,8 +20,8 @@ pub use ready::more_are_ready;
 
 use self::proof::{Place, Seen};
 use super::data_directory::{is_where_it_was_written, system_of};
-use crate::repository::layout::ClusterName;
-use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
+use crate::repository::layout::{ClusterName, name_digest};
+use crate::repository::wal_archive::{EncodedFrames, Encoding, StoreOutcome, WalContent, WalFile};
 use crate::repository::{Create, HostMemory, Repository, SystemIdentity};
 use crate::storage::Storage;
 use crate::types::{Moment, SegmentName, SegmentSize, SystemId, WalFileName};
@@ -100,7 +100,26 @@ pub fn archive_push(
     options: &PushOptions,
     now: Moment,
 ) -> Result<Pushed, PushError> {
-    push_one(&storages, memory, path, cwd, options, now).map(|done| done.pushed)
+    push_one(&storages, memory, path, cwd, options, now, Company::Alone).map(|done| done.pushed)
+}
+
+/// Whether other files are pushed by this process at the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Company {
+    /// None: compressing may have a core of its own.
+    Alone,
+    /// As many as there are cores, so that each does all of its own work.
+    Others,
+}
+
+impl Company {
+    /// Compressed bytes to keep in memory. A segment of 16 MiB rarely has more than 6 MiB; a hook has 40 MiB in all.
+    fn in_memory(self) -> usize {
+        match self {
+            Self::Alone => 12 << 20,
+            Self::Others => 5 << 20,
+        }
+    }
 }
 
 /// A push that succeeded, with what a proof of it says.
@@ -122,6 +141,7 @@ fn push_one(
     cwd: &Path,
     options: &PushOptions,
     now: Moment,
+    company: Company,
 ) -> Result<Done, PushError> {
     let shown = path.display().to_string();
     let last = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -136,7 +156,7 @@ fn push_one(
     let meta = file.metadata().map_err(local)?;
     let before = Seen::of(&meta);
     let system = system_of(path, cwd)?;
-    let source = Source { file: &file, length: meta.len(), name, shown: &shown };
+    let source = Source { file: &file, length: meta.len(), name, shown: &shown, company };
     let taken = match name {
         WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
             source.take_segment(segment, system, options)?
@@ -211,6 +231,7 @@ fn into_one(
         url: repository.url().to_owned(),
         identity: repository.descriptor().identity.clone(),
         epoch: cluster.epoch().0,
+        object: cluster.layout().wal_file(wal.name, name_digest(wal.frames.blake3())),
     };
     Ok((outcome, place))
 }
@@ -221,6 +242,7 @@ struct Source<'f> {
     length: u64,
     name: WalFileName,
     shown: &'f str,
+    company: Company,
 }
 
 impl Source<'_> {
@@ -301,7 +323,13 @@ impl Source<'_> {
         file.rewind().map_err(|source| PushError::Read { path: self.shown.to_owned(), source })?;
         // No further than was announced: a file that grows while it is read is compared with its length.
         let mut source = file.take(self.length);
-        EncodedFrames::encode(&mut source, self.length, options.level, &options.temp_dir, self.shown, inspect)
+        let encoding = Encoding {
+            level: options.level,
+            temp_dir: &options.temp_dir,
+            in_memory: self.company.in_memory(),
+            beside: self.company == Company::Alone,
+        };
+        EncodedFrames::encode(&mut source, self.length, encoding, self.shown, inspect)
             .map_err(|source| PushError::Repository { name: self.name.to_string(), source })
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Place {
     pub(super) url: String,
     pub(super) identity: String,
     pub(super) epoch: u32,
+    /// Its first copy's name below the root.
+    pub(super) object: String,
 }
 
 /// One file, durable in every repository that was configured.
@@ -199,5 +201,90 @@ impl Proofs {
                 self.forget(name);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(seconds: i64, nanoseconds: i64) -> Seen {
+        Seen { dev: 1, inode: 2, size: 3, modified: (0, 0), changed: (seconds, nanoseconds) }
+    }
+
+    #[test]
+    fn a_change_within_the_same_tick_would_not_show() {
+        let read = Moment(jiff::Timestamp::from_millisecond(1_000_000_500).unwrap());
+        assert!(seen(1_000_000, 400_000_000).had_settled(read));
+        assert!(!seen(1_000_000, 400_000_001 + 1_000_000).had_settled(read));
+        assert!(!seen(1_000_001, 1).had_settled(read), "a clock that runs ahead");
+        assert!(seen(999_998, 0).had_settled(read), "whole seconds");
+        assert!(!seen(999_999, 0).had_settled(read), "whole seconds");
+    }
+
+    #[test]
+    fn a_file_is_known_by_every_one_of_its_marks() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("000000010000000000000003");
+        let name: WalFileName = "000000010000000000000003".parse().unwrap();
+        let cluster: ClusterName = "main".parse().unwrap();
+        std::fs::write(&path, vec![7; 20_000]).unwrap();
+        let proof = Proof {
+            format: FORMAT,
+            name: name.to_string(),
+            blake3: String::new(),
+            system_identifier: SystemId(5),
+            cluster: "main".to_owned(),
+            repositories: Vec::new(),
+            file: Seen::of(&std::fs::metadata(&path).unwrap()),
+            first_page: first_page(&[7; FIRST_PAGE]),
+        };
+        let holds = |proof: &Proof| proof.is_of(&path, name, SystemId(5), &cluster);
+        assert!(holds(&proof));
+        assert!(!proof.is_of(&path, name, SystemId(6), &cluster));
+        assert!(!proof.is_of(&path, name, SystemId(5), &"other".parse().unwrap()));
+        assert!(!proof.is_of(&dir.path().join("gone"), name, SystemId(5), &cluster));
+        let with = |change: &dyn Fn(&mut Proof)| {
+            let mut other = proof.clone();
+            change(&mut other);
+            holds(&other)
+        };
+        assert!(!with(&|p| p.name = "000000010000000000000004".to_owned()));
+        assert!(!with(&|p| p.file.dev += 1));
+        assert!(!with(&|p| p.file.inode += 1));
+        assert!(!with(&|p| p.file.size += 1));
+        assert!(!with(&|p| p.file.modified.1 += 1));
+        assert!(!with(&|p| p.file.changed.1 += 1));
+        assert!(!with(&|p| p.first_page = first_page(&[8; FIRST_PAGE])));
+    }
+
+    #[test]
+    fn what_is_kept_is_found_again_until_it_is_forgotten() {
+        let dir = tempfile::tempdir().unwrap();
+        let proofs = Proofs::new(dir.path());
+        let name: WalFileName = "00000002.history".parse().unwrap();
+        assert!(proofs.find(name).is_none());
+        assert!(proofs.can_be_kept());
+        let place = Place {
+            url: "file:///repo".to_owned(),
+            identity: "ab".to_owned(),
+            epoch: 1,
+            object: "main/0001/wal/00000002.history.zst".to_owned(),
+        };
+        let proof = Proof {
+            format: FORMAT,
+            name: name.to_string(),
+            blake3: "cd".to_owned(),
+            system_identifier: SystemId(7),
+            cluster: "main".to_owned(),
+            repositories: vec![place],
+            file: seen(1, 2),
+            first_page: "ef".to_owned(),
+        };
+        proofs.keep(name, &proof).unwrap();
+        assert_eq!(proofs.find(name), Some(proof));
+        proofs.forget(name);
+        assert!(proofs.find(name).is_none());
+        assert_eq!(std::fs::read_dir(dir.path().join("pushed")).unwrap().count(), 0);
     }
 }

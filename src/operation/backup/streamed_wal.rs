@@ -7,7 +7,7 @@ use std::path::Path;
 use super::BackupError;
 use super::destinations::Destinations;
 use crate::durable;
-use crate::repository::wal_archive::{EncodedFrames, StoreOutcome, WalContent, WalFile};
+use crate::repository::wal_archive::{EncodedFrames, Encoding, StoreOutcome, WalContent, WalFile};
 use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId, WalFileName};
 use crate::wal::SegmentScanner;
 
@@ -92,7 +92,9 @@ impl StreamedWal<'_> {
         inspect: impl FnMut(&[u8]),
     ) -> Result<EncodedFrames, BackupError> {
         file.seek(SeekFrom::Start(0)).map_err(BackupError::local("read buffered WAL"))?;
-        EncodedFrames::encode(&mut file.take(length), length, self.level, self.temp_dir, what, inspect)
+        let encoding =
+            Encoding { level: self.level, temp_dir: self.temp_dir, in_memory: 12 << 20, beside: true };
+        EncodedFrames::encode(&mut file.take(length), length, encoding, what, inspect)
             .map_err(|source| BackupError::Wal { what: what.to_owned(), source: source.into() })
     }
 }

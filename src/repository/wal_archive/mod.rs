@@ -1,12 +1,14 @@
 //! WAL files in a cluster's archive: stored once, never overwritten, found again in their best copy.
 
+mod encode;
 mod object;
 mod piece;
 mod read;
 mod store;
 mod summary;
 
-pub use object::{EncodedFrames, StoredWal, WalFrame, WalSummary};
+pub use encode::{EncodedFrames, Encoding};
+pub use object::{StoredWal, WalFrame, WalSummary};
 pub use read::Reach;
 pub use store::{Beside, StoreOutcome, WalFile};
 pub use summary::{EndedTransaction, NamedPoint, ParameterChange, TimelineBegin, WalContent, WalLevel};

@@ -1,26 +1,17 @@
 //! One WAL file as an object: a skippable frame with a JSON summary, then independent zstd frames.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
-use std::path::Path;
-
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::summary::WalContent;
-use crate::codec::{
-    FrameEncoder, MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, blake3_hex, decode_frame,
-    encode_skippable,
-};
-use crate::durable;
+use crate::codec::{MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame};
 use crate::repository::RepositoryError;
-use crate::storage::{Created, Storage};
+use crate::storage::Storage;
 
 /// The format number of a WAL object's summary.
 pub(super) const FORMAT: u32 = 1;
 
-/// Files up to this size are handled in memory, larger ones through an unnamed temporary file.
+/// Objects up to this size are fetched with one request, where all of them is needed.
 pub(super) const IN_MEMORY: u64 = 64 << 20;
 
 /// What the first read of an object fetches: more than the summary of a 16 MiB segment takes.
@@ -89,195 +80,6 @@ impl WalSummary {
         }
         Ok(summary)
     }
-}
-
-/// The frames of a file that was read and compressed once; the summary goes before them.
-#[derive(Debug)]
-pub struct EncodedFrames {
-    frames: Vec<WalFrame>,
-    size: u64,
-    blake3: String,
-    body: Body,
-}
-
-#[derive(Debug)]
-enum Body {
-    Memory(Vec<u8>),
-    File(File, u64),
-}
-
-/// One frame on its way from the compressing thread: its raw length and digest, and its stored bytes.
-struct Compressed {
-    frame: WalFrame,
-    bytes: Vec<u8>,
-}
-
-impl EncodedFrames {
-    /// Reads `source` to its end, hands each chunk to `inspect`, and compresses it. Compression runs on a
-    /// thread of its own beside hashing and inspection when there is more than one chunk. What is too large
-    /// for memory goes through an unnamed file in `temp_dir`, which is made where it is missing.
-    pub fn encode(
-        source: &mut dyn Read,
-        expected: u64,
-        level: i32,
-        temp_dir: &Path,
-        path: &str,
-        mut inspect: impl FnMut(&[u8]),
-    ) -> Result<Self, RepositoryError> {
-        let local = |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
-        let mut body = if expected <= IN_MEMORY {
-            Body::Memory(Vec::new())
-        } else {
-            Body::File(
-                durable::create_dirs(temp_dir, durable::DIR_MODE)
-                    .and_then(|_| durable::unnamed_file(temp_dir))
-                    .map_err(|e| local("make a temporary file for")(std::io::Error::other(e)))?,
-                0,
-            )
-        };
-        let mut whole = blake3::Hasher::new();
-        let mut frames = Vec::new();
-        let mut size = 0u64;
-        let mut keep = |done: std::io::Result<Compressed>, body: &mut Body| -> std::io::Result<()> {
-            let done = done?;
-            body.append(&done.bytes)?;
-            frames.push(done.frame);
-            Ok(())
-        };
-        if expected <= MAX_FRAME_RAW as u64 {
-            let chunk = read_chunk(source, MAX_FRAME_RAW).map_err(local("read"))?;
-            inspect(&chunk);
-            whole.update(&chunk);
-            size = chunk.len() as u64;
-            let mut encoder = FrameEncoder::new(level).map_err(local("compress"))?;
-            keep(compress(&mut encoder, &chunk), &mut body).map_err(local("compress"))?;
-        } else {
-            std::thread::scope(|scope| -> Result<(), RepositoryError> {
-                let (to_worker, work) = std::sync::mpsc::sync_channel::<Bytes>(1);
-                let (to_us, done) = std::sync::mpsc::channel();
-                scope.spawn(move || {
-                    let mut encoder = match FrameEncoder::new(level) {
-                        Ok(encoder) => encoder,
-                        Err(e) => return drop(to_us.send(Err(e))),
-                    };
-                    for chunk in work {
-                        if to_us.send(compress(&mut encoder, &chunk)).is_err() {
-                            return;
-                        }
-                    }
-                });
-                loop {
-                    let chunk = Bytes::from(read_chunk(source, MAX_FRAME_RAW).map_err(local("read"))?);
-                    if chunk.is_empty() {
-                        break;
-                    }
-                    // A worker that is gone has left its error in the other channel.
-                    let sent = to_worker.send(chunk.clone()).is_ok();
-                    inspect(&chunk);
-                    whole.update(&chunk);
-                    size += chunk.len() as u64;
-                    while let Ok(compressed) = done.try_recv() {
-                        keep(compressed, &mut body).map_err(local("compress"))?;
-                    }
-                    if !sent {
-                        break;
-                    }
-                }
-                drop(to_worker);
-                for compressed in done {
-                    keep(compressed, &mut body).map_err(local("compress"))?;
-                }
-                Ok(())
-            })?;
-        }
-        Ok(Self { frames, size, blake3: whole.finalize().to_hex().to_string(), body })
-    }
-
-    /// BLAKE3 of the raw bytes.
-    pub fn blake3(&self) -> &str {
-        &self.blake3
-    }
-
-    /// Raw bytes.
-    pub fn size(&self) -> u64 {
-        self.size
-    }
-
-    /// Stores summary and frames under `name`, unless it is taken.
-    pub fn store(
-        &mut self,
-        storage: &dyn Storage,
-        name: &str,
-        file_name: &str,
-        modified: Option<crate::types::Moment>,
-        wal: Option<&WalContent>,
-    ) -> Result<Created, RepositoryError> {
-        let summary = WalSummary {
-            format: FORMAT,
-            name: file_name.to_owned(),
-            size: self.size,
-            blake3: self.blake3.clone(),
-            frames: self.frames.clone(),
-            modified,
-            written_by: crate::repository::created_by(),
-            wal: wal.cloned(),
-        };
-        let object = || format!("{}/{name}", storage.url());
-        let json = serde_json::to_vec(&summary).map_err(|e| RepositoryError::damaged(object(), e))?;
-        let header = encode_skippable(&json).map_err(|e| RepositoryError::codec(object(), e))?;
-        let total = header.len() as u64 + summary.stored_frames();
-        let mut writer = storage.begin(name, Some(total))?;
-        writer.write(&header)?;
-        match &mut self.body {
-            Body::Memory(bytes) => writer.write(bytes)?,
-            Body::File(file, _) => {
-                let local = |source| RepositoryError::Local {
-                    action: "read the temporary file of",
-                    path: file_name.to_owned(),
-                    source,
-                };
-                file.seek(SeekFrom::Start(0)).map_err(local)?;
-                loop {
-                    let chunk = read_chunk(file, 1 << 20).map_err(local)?;
-                    if chunk.is_empty() {
-                        break;
-                    }
-                    writer.write(&chunk)?;
-                }
-            }
-        }
-        Ok(writer.commit()?)
-    }
-}
-
-impl Body {
-    fn append(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        match self {
-            Self::Memory(all) => all.extend_from_slice(bytes),
-            Self::File(file, at) => {
-                file.write_all_at(bytes, *at)?;
-                *at += bytes.len() as u64;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn compress(encoder: &mut FrameEncoder, chunk: &[u8]) -> std::io::Result<Compressed> {
-    let mut bytes = Vec::new();
-    let stored = encoder.append(chunk, &mut bytes)?;
-    let short = |n: usize| u32::try_from(n).map_err(std::io::Error::other);
-    Ok(Compressed {
-        frame: WalFrame { raw: short(chunk.len())?, stored: short(stored)?, blake3: blake3_hex(chunk) },
-        bytes,
-    })
-}
-
-/// Up to `len` bytes; fewer only at the end.
-fn read_chunk(source: &mut dyn Read, len: usize) -> std::io::Result<Vec<u8>> {
-    let mut chunk = Vec::with_capacity(len);
-    source.take(len as u64).read_to_end(&mut chunk)?;
-    Ok(chunk)
 }
 
 /// A stored WAL file, opened: its summary is read, its frames are fetched as they are asked for.

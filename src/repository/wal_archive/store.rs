@@ -3,7 +3,8 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 
-use super::object::{EncodedFrames, StoredWal};
+use super::encode::EncodedFrames;
+use super::object::StoredWal;
 use super::summary::WalContent;
 use crate::repository::layout::name_digest;
 use crate::repository::{Cluster, RepositoryError};

@@ -10,7 +10,7 @@ mod stores;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pitr::repository::wal_archive::{EncodedFrames, WalContent};
+use pitr::repository::wal_archive::{EncodedFrames, Encoding, WalContent};
 use pitr::storage::FsStorage;
 use serde_json::Value;
 
@@ -102,7 +102,8 @@ impl Archive {
         let mut content = WalContent::from(&wal_bytes::scan(name, bytes));
         says(&mut content);
         let (length, dir) = (bytes.len() as u64, self.dir.path());
-        let mut frames = EncodedFrames::encode(&mut &bytes[..], length, 3, dir, name, |_| {}).unwrap();
+        let encoding = Encoding { level: 3, temp_dir: dir, in_memory: 1 << 20, beside: false };
+        let mut frames = EncodedFrames::encode(&mut &bytes[..], length, encoding, name, |_| {}).unwrap();
         let object = Self::segment(name);
         drop(std::fs::remove_file(self.path(&object)));
         frames.store(&FsStorage::new(self.root()), &object, name, None, Some(&content)).unwrap();

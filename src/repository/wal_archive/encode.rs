@@ -1,0 +1,309 @@
+//! One WAL file on its way to an object: read once, and on the way looked at, digested and compressed.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
+
+use super::object::{FORMAT, WalFrame, WalSummary};
+use super::summary::WalContent;
+use crate::codec::{FrameEncoder, MAX_FRAME_RAW, encode_skippable};
+use crate::durable;
+use crate::repository::RepositoryError;
+use crate::storage::{Created, Storage};
+
+/// Files up to this size need no temporary file: where none can be made, they are handled in memory.
+const NEEDS_NO_FILE: u64 = 64 << 20;
+
+/// Bytes that are read, looked at and digested while they are in a core's own cache.
+const PIECE: usize = 128 << 10;
+
+/// How to encode.
+#[derive(Debug, Clone, Copy)]
+pub struct Encoding<'p> {
+    /// zstd's level.
+    pub level: i32,
+    /// Where compressed bytes wait that are too many for memory; made where it is missing.
+    pub temp_dir: &'p Path,
+    /// How many compressed bytes are kept in memory; one frame more may be.
+    pub in_memory: usize,
+    /// Compress on a thread of its own, beside reading: sooner done, where a core is idle.
+    pub beside: bool,
+}
+
+/// The frames of a file that was read and compressed once; the summary goes before them.
+#[derive(Debug)]
+pub struct EncodedFrames {
+    frames: Vec<WalFrame>,
+    size: u64,
+    blake3: String,
+    body: Body,
+}
+
+/// Compressed bytes: the first in an unnamed file, where there are many, the rest in memory.
+#[derive(Debug, Default)]
+struct Body {
+    file: Option<(File, u64)>,
+    memory: Vec<u8>,
+    /// No file can be had, and none is needed.
+    without_file: bool,
+}
+
+impl EncodedFrames {
+    /// Reads `source` to its end and hands every byte to `inspect`, in order. `expected` is its length in bytes.
+    pub fn encode(
+        source: &mut dyn Read,
+        expected: u64,
+        encoding: Encoding<'_>,
+        path: &str,
+        inspect: impl FnMut(&[u8]),
+    ) -> Result<Self, RepositoryError> {
+        let local = |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
+        let mut body = Body::default();
+        if expected > NEEDS_NO_FILE {
+            body.open(encoding.temp_dir).map_err(local("make a temporary file for"))?;
+        }
+        let intake = Intake::new(source, inspect);
+        let (intake, body, stored) = if encoding.beside && expected > MAX_FRAME_RAW as u64 {
+            beside(intake, body, encoding).map_err(|(action, e)| local(action)(e))?
+        } else {
+            alone(intake, body, expected, encoding).map_err(|(action, e)| local(action)(e))?
+        };
+        let frames = intake.frames.into_iter().zip(stored);
+        let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
+        Ok(Self { frames, size: intake.size, blake3: intake.whole.finalize().to_hex().to_string(), body })
+    }
+
+    /// BLAKE3 of the raw bytes.
+    pub fn blake3(&self) -> &str {
+        &self.blake3
+    }
+
+    /// Raw bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Stores summary and frames under `name`, unless it is taken.
+    pub fn store(
+        &mut self,
+        storage: &dyn Storage,
+        name: &str,
+        file_name: &str,
+        modified: Option<crate::types::Moment>,
+        wal: Option<&WalContent>,
+    ) -> Result<Created, RepositoryError> {
+        let summary = WalSummary {
+            format: FORMAT,
+            name: file_name.to_owned(),
+            size: self.size,
+            blake3: self.blake3.clone(),
+            frames: self.frames.clone(),
+            modified,
+            written_by: crate::repository::created_by(),
+            wal: wal.cloned(),
+        };
+        let object = || format!("{}/{name}", storage.url());
+        let json = serde_json::to_vec(&summary).map_err(|e| RepositoryError::damaged(object(), e))?;
+        let header = encode_skippable(&json).map_err(|e| RepositoryError::codec(object(), e))?;
+        let total = header.len() as u64 + summary.stored_frames();
+        let mut writer = storage.begin(name, Some(total))?;
+        writer.write(&header)?;
+        if let Some((file, length)) = &self.body.file {
+            let local = |source| RepositoryError::Local {
+                action: "read the temporary file of",
+                path: file_name.to_owned(),
+                source,
+            };
+            let mut chunk = vec![0; 1 << 20];
+            let mut at = 0;
+            while at < *length {
+                let left = usize::try_from(length - at).unwrap_or(usize::MAX).min(chunk.len());
+                let part = chunk.get_mut(..left).unwrap_or_default();
+                file.read_exact_at(part, at).map_err(local)?;
+                writer.write(part)?;
+                at += left as u64;
+            }
+        }
+        writer.write(&self.body.memory)?;
+        Ok(writer.commit()?)
+    }
+}
+
+impl Body {
+    fn open(&mut self, temp_dir: &Path) -> io::Result<()> {
+        let file =
+            durable::create_dirs(temp_dir, durable::DIR_MODE).and_then(|_| durable::unnamed_file(temp_dir));
+        self.file = Some((file.map_err(io::Error::other)?, 0));
+        Ok(())
+    }
+
+    /// Compresses one frame; how many bytes it has now.
+    fn append(&mut self, raw: &[u8], encoder: &mut FrameEncoder, encoding: Encoding<'_>) -> io::Result<u32> {
+        let stored = encoder.append(raw, &mut self.memory)?;
+        if self.memory.len() > encoding.in_memory && !self.without_file {
+            let moved = match self.file {
+                Some(_) => Ok(()),
+                None => self.open(encoding.temp_dir),
+            };
+            if let Err(error) = moved.and_then(|()| self.spill()) {
+                // A full or read-only disk: what fits into memory is archived all the same.
+                let needed = self.file.as_ref().map_or(0, |(_, length)| *length) + self.memory.len() as u64;
+                if needed > NEEDS_NO_FILE {
+                    return Err(error);
+                }
+                self.without_file = true;
+            }
+        }
+        u32::try_from(stored).map_err(io::Error::other)
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if let Some((file, length)) = &mut self.file {
+            file.write_all_at(&self.memory, *length)?;
+            *length += self.memory.len() as u64;
+            self.memory.clear();
+        }
+        Ok(())
+    }
+}
+
+/// The reading side: every byte passes here once.
+struct Intake<'s, F> {
+    source: &'s mut dyn Read,
+    inspect: F,
+    whole: blake3::Hasher,
+    frame: blake3::Hasher,
+    /// Without their stored lengths.
+    frames: Vec<WalFrame>,
+    size: u64,
+}
+
+impl<'s, F: FnMut(&[u8])> Intake<'s, F> {
+    fn new(source: &'s mut dyn Read, inspect: F) -> Self {
+        let (whole, frame) = (blake3::Hasher::new(), blake3::Hasher::new());
+        Self { source, inspect, whole, frame, frames: Vec::new(), size: 0 }
+    }
+
+    /// Reads until `piece` is full or the source ends.
+    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.source.read(rest) {
+                Ok(0) => break,
+                Ok(n) => filled += n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn look(&mut self, piece: &[u8]) {
+        (self.inspect)(piece);
+        self.whole.update(piece);
+        self.frame.update(piece);
+        self.size += piece.len() as u64;
+    }
+
+    fn end_frame(&mut self, raw: usize) {
+        let blake3 = self.frame.finalize().to_hex().to_string();
+        self.frame.reset();
+        // No frame has more than `MAX_FRAME_RAW`.
+        self.frames.push(WalFrame { raw: u32::try_from(raw).unwrap_or(u32::MAX), stored: 0, blake3 });
+    }
+}
+
+type Failed = (&'static str, io::Error);
+
+/// One frame after the other by this thread: for a small file, and where all cores have work.
+fn alone<'s, F: FnMut(&[u8])>(
+    mut intake: Intake<'s, F>,
+    mut body: Body,
+    expected: u64,
+    encoding: Encoding<'_>,
+) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
+    let mut encoder = FrameEncoder::new(encoding.level).map_err(|e| ("compress", e))?;
+    let most = usize::try_from(expected).unwrap_or(MAX_FRAME_RAW).clamp(1, MAX_FRAME_RAW);
+    let mut raw = vec![0; most];
+    let mut stored = Vec::new();
+    loop {
+        let mut filled = 0;
+        while let Some(piece) = raw.get_mut(filled..(filled + PIECE).min(most)).filter(|p| !p.is_empty()) {
+            let read = intake.read(piece).map_err(|e| ("read", e))?;
+            intake.look(piece.get(..read).unwrap_or_default());
+            filled += read;
+            if read == 0 {
+                break;
+            }
+        }
+        if filled == 0 && !stored.is_empty() {
+            break;
+        }
+        intake.end_frame(filled);
+        let frame = raw.get(..filled).unwrap_or_default();
+        stored.push(body.append(frame, &mut encoder, encoding).map_err(|e| ("compress", e))?);
+        if filled < most {
+            break;
+        }
+    }
+    Ok((intake, body, stored))
+}
+
+/// Two frames in memory: one is compressed while the next is read, looked at and digested.
+fn beside<'s, F: FnMut(&[u8])>(
+    mut intake: Intake<'s, F>,
+    body: Body,
+    encoding: Encoding<'_>,
+) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
+    std::thread::scope(|scope| {
+        let (to_worker, work) = sync_channel(1);
+        let (give_back, free) = channel();
+        let worker = scope.spawn(move || compress_all(work, &give_back, body, encoding));
+        let mut made = 0;
+        loop {
+            let mut frame = if made < 2 {
+                made += 1;
+                Arc::new(vec![0; MAX_FRAME_RAW])
+            } else {
+                // A worker that is gone has an error to tell.
+                let Ok(frame) = free.recv() else { break };
+                frame
+            };
+            // The worker gives back what nobody else holds any more.
+            let raw =
+                Arc::get_mut(&mut frame).ok_or_else(|| ("read", io::Error::other("a frame is in use")))?;
+            let filled = intake.read(raw).map_err(|e| ("read", e))?;
+            if filled == 0 || to_worker.send((Arc::clone(&frame), filled)).is_err() {
+                break;
+            }
+            let raw = frame.get(..filled).unwrap_or_default();
+            raw.chunks(PIECE).for_each(|piece| intake.look(piece));
+            intake.end_frame(filled);
+        }
+        drop(to_worker);
+        let (body, stored) = worker
+            .join()
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            .map_err(|e| ("compress", e))?;
+        Ok((intake, body, stored))
+    })
+}
+
+fn compress_all(
+    work: Receiver<(Arc<Vec<u8>>, usize)>,
+    give_back: &Sender<Arc<Vec<u8>>>,
+    mut body: Body,
+    encoding: Encoding<'_>,
+) -> io::Result<(Body, Vec<u32>)> {
+    let mut encoder = FrameEncoder::new(encoding.level)?;
+    let mut stored = Vec::new();
+    for (frame, filled) in work {
+        stored.push(body.append(frame.get(..filled).unwrap_or_default(), &mut encoder, encoding)?);
+        // The reader has ended where nobody takes it.
+        drop(give_back.send(frame));
+    }
+    Ok((body, stored))
+}
