@@ -21,6 +21,7 @@ mod killed_at_random;
 mod libpq_conventions;
 mod logins;
 mod looking_at_what_is_stored;
+mod prefetch;
 mod promise_10_secrets_stay_secret;
 mod promise_1_acknowledged_is_durable;
 mod promise_2_nothing_is_overwritten;
