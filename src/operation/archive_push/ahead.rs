@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::door::Door;
 use super::proof::{Proof, Proofs, Seen};
 use super::ready::{self, Turn};
 use super::{Company, Done, PushError, PushOptions, Pushed, push_one};
@@ -42,7 +43,7 @@ pub struct PushAhead {
 
 #[derive(Debug)]
 struct Shared {
-    storages: Vec<Arc<dyn Storage>>,
+    doors: Vec<Door>,
     memory: HostMemory,
     cwd: PathBuf,
     options: PushOptions,
@@ -89,7 +90,8 @@ impl PushAhead {
     ) -> Self {
         let proofs = Proofs::new(&ahead.folder);
         let (state, changed) = Default::default();
-        let shared = Shared { storages, memory, cwd, options, ahead, proofs, clock, state, changed };
+        let doors = storages.into_iter().map(Door::new).collect();
+        let shared = Shared { doors, memory, cwd, options, ahead, proofs, clock, state, changed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -140,7 +142,7 @@ impl Shared {
     }
 
     fn push(&self, path: &Path, now: Moment, company: Company) -> Result<Done, PushError> {
-        push_one(&self.storages, &self.memory, path, &self.cwd, &self.options, now, company)
+        push_one(&self.doors, &self.memory, path, &self.cwd, &self.options, now, company)
     }
 
     /// Takes a file that the server asks for; waits where it is being pushed already.
@@ -183,10 +185,10 @@ impl Shared {
     }
 
     fn are_known(&self, proof: &Proof) -> Option<()> {
-        if proof.repositories.len() != self.storages.len() {
+        if proof.repositories.len() != self.doors.len() {
             return None;
         }
-        for (place, storage) in proof.repositories.iter().zip(&self.storages) {
+        for (place, Door { storage, .. }) in proof.repositories.iter().zip(&self.doors) {
             if place.url != storage.url() {
                 return None;
             }
@@ -306,7 +308,7 @@ impl Shared {
     /// Whether this host has used the cluster in every repository. The first contact is for one push alone: two at
     /// once would find each other's half-made repository.
     fn are_remembered(&self) -> bool {
-        self.storages.iter().all(|storage| {
+        self.doors.iter().all(|Door { storage, .. }| {
             let known = self.memory.recall(storage.url()).ok().flatten();
             known.is_some_and(|known| known.clusters.iter().any(|name| name == self.options.cluster.as_str()))
         })

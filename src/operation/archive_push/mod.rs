@@ -5,6 +5,7 @@
 //! server's disk, and helps nobody.
 
 mod ahead;
+mod door;
 mod error;
 mod proof;
 mod ready;
@@ -18,6 +19,7 @@ pub use ahead::{AheadOptions, PushAhead};
 pub use error::PushError;
 pub use ready::more_are_ready;
 
+use self::door::Door;
 use self::proof::{Place, Seen};
 use super::data_directory::{is_where_it_was_written, system_of};
 use crate::repository::layout::{ClusterName, name_digest};
@@ -100,7 +102,8 @@ pub fn archive_push(
     options: &PushOptions,
     now: Moment,
 ) -> Result<Pushed, PushError> {
-    push_one(&storages, memory, path, cwd, options, now, Company::Alone).map(|done| done.pushed)
+    let doors: Vec<Door> = storages.into_iter().map(Door::new).collect();
+    push_one(&doors, memory, path, cwd, options, now, Company::Alone).map(|done| done.pushed)
 }
 
 /// Whether other files are pushed by this process at the same time.
@@ -135,7 +138,7 @@ struct Done {
 }
 
 fn push_one(
-    storages: &[Arc<dyn Storage>],
+    doors: &[Door],
     memory: &HostMemory,
     path: &Path,
     cwd: &Path,
@@ -176,8 +179,8 @@ fn push_one(
         .map(Moment);
     let mut wal = WalFile { name, file: &file, modified, content: taken.content, frames: taken.frames };
     let (mut outcomes, mut places, mut failure) = (Vec::new(), Vec::new(), None);
-    for storage in storages {
-        match into_one(Arc::clone(storage), memory, &mut wal, taken.system, options, now) {
+    for door in doors {
+        match into_one(door, memory, &mut wal, taken.system, options, now) {
             Ok((outcome, place)) => {
                 outcomes.push(outcome);
                 places.push(place);
@@ -201,7 +204,7 @@ fn push_one(
 }
 
 fn into_one(
-    storage: Arc<dyn Storage>,
+    door: &Door,
     memory: &HostMemory,
     wal: &mut WalFile<'_>,
     system: Option<SystemIdentity>,
@@ -210,13 +213,9 @@ fn into_one(
 ) -> Result<(StoreOutcome, Place), PushError> {
     let name = wal.name.to_string();
     let broken = |source| PushError::Repository { name: name.clone(), source };
-    let repository = Repository::open(storage, memory, Create::Identity, now).map_err(broken)?;
-    let cluster = match &system {
-        Some(system) => repository.cluster_for_writing(&options.cluster, system, now),
-        // A history file says nothing of its system: outside a data directory it is the cluster's only one.
-        None => repository.cluster(&options.cluster, options.system),
-    }
-    .map_err(broken)?;
+    let repository =
+        Repository::open(Arc::clone(&door.storage), memory, Create::Identity, now).map_err(broken)?;
+    let cluster = door.cluster(&repository, system.as_ref(), options, now).map_err(broken)?;
     let outcome = match cluster.store_wal(wal).map_err(broken)? {
         StoreOutcome::Conflict { with, kept, differs_at } => {
             return Err(PushError::Conflict { name, with, kept, differs_at });
