@@ -101,7 +101,9 @@ fn what_waiting_does_not_mend_is_asked_once() {
     ] {
         let shown = format!("{answer:?}");
         let broken = BrokenS3::start(None, move |_, _| answer.clone());
-        let pitr = pitr.clone().env("PITR_REPOSITORY_ENDPOINT", &broken.endpoint);
+        // The hook alone: the process that stays would try first, and leave it to the hook.
+        let pitr = pitr.clone().env("PITR_ARCHIVE_READ_AHEAD", "0");
+        let pitr = pitr.env("PITR_REPOSITORY_ENDPOINT", &broken.endpoint);
         refused(&pitr, &dir, &words);
         // Two commands, the first request of each.
         assert_eq!(broken.count(), 2, "{shown}");
