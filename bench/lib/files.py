@@ -18,16 +18,17 @@ def plant(cluster, count):
     not know them, and neither side asks it."""
     relation = cluster.sql("select pg_relation_filepath('pgbench_accounts')")
     cluster.stop()
-    with open(os.path.join(cluster.data, relation), "rb") as file:
-        pages = file.read(64 << 20)
     place = os.path.join(cluster.data, "base", "900000")
     os.mkdir(place)
     shutil.copy(os.path.join(cluster.data, os.path.dirname(relation), "PG_VERSION"), place)
-    for number in range(count):
-        length = 0 if number % 3 == 0 else 3 * PAGE if number % 20 == 1 else PAGE
-        begin = number * PAGE % (len(pages) - 3 * PAGE)
-        with open(os.path.join(place, str(1_000_000 + number)), "wb") as file:
-            file.write(pages[begin:begin + length])
+    # Page by page: what this process has in memory would be counted as its children's peak.
+    with open(os.path.join(cluster.data, relation), "rb") as pages:
+        size = os.path.getsize(pages.name)
+        for number in range(count):
+            length = 0 if number % 3 == 0 else 3 * PAGE if number % 20 == 1 else PAGE
+            pages.seek(number * PAGE % (size - 3 * PAGE))
+            with open(os.path.join(place, str(1_000_000 + number)), "wb") as file:
+                file.write(pages.read(length))
     sync(cluster.data)
     cluster.start()
 
