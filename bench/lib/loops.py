@@ -24,6 +24,8 @@ def told(run):
         with open(os.path.join(os.path.dirname(path), "benchmark.json")) as file:
             bench = json.load(file)
         seconds = median["point_estimate"] / 1e9
-        run.fact(f"{bench['full_id']}: MB/s", bench["throughput"]["Bytes"] / 1e6 / seconds)
+        (unit, amount), = bench["throughput"].items()
+        what = {"Bytes": "MB/s", "Elements": "million files/s"}[unit]
+        run.fact(f"{bench['full_id']}: {what}", amount / 1e6 / seconds)
         run.keep(bench["full_id"], None, [{"wall": seconds, "interval": [
             median["confidence_interval"][end] / 1e9 for end in ("lower_bound", "upper_bound")]}])

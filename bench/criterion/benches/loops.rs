@@ -61,7 +61,7 @@ fn codec(criterion: &mut Criterion) {
 
 fn tar_reader(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("tar");
-    for (kind, files, length) in [("files of 8 KiB", 4000, PAGE), ("one file of 32 MiB", 1, 32 << 20)] {
+    for (kind, files, length) in [("files of 8 KiB", 4000, PAGE), ("empty files", 4000, 0)] {
         let stream = tar(files, length);
         let read = |stream: &[u8]| {
             let (mut reader, mut ended, mut total) = (TarReader::new(), 0, 0);
@@ -77,7 +77,8 @@ fn tar_reader(criterion: &mut Criterion) {
             (ended, total)
         };
         assert_eq!(read(&stream), (files, files * length));
-        group.throughput(Throughput::Bytes(stream.len() as u64));
+        // Data is handed on as it came, so that only headers cost.
+        group.throughput(Throughput::Elements(files as u64));
         group.bench_with_input(BenchmarkId::from_parameter(kind), &stream, |b, stream| {
             b.iter(|| read(black_box(stream)))
         });
