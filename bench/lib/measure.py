@@ -13,6 +13,14 @@ class Failed(Exception):
     pass
 
 
+class Interrupted(BaseException):
+    """Somebody ends the run: servers are stopped on the way out, and no other part is begun."""
+
+
+def interrupted(number, _frame):
+    raise Interrupted(f"ended by signal {number}")
+
+
 def run(argv, env=None, cwd=None, sync=(), codes=(0,)):
     """One run: wall and CPU seconds (the command and its children) and its largest process in MiB.
 
