@@ -1,6 +1,6 @@
 use std::io;
 
-use zstd::zstd_safe::CParameter;
+use zstd::zstd_safe::{CParameter, DParameter};
 
 /// The greatest number of raw bytes in one frame: what a reader must be able to hold, and what one worker
 /// takes at a time.
@@ -103,9 +103,17 @@ impl std::fmt::Debug for FrameDecoder {
 }
 
 impl FrameDecoder {
-    /// A decoder.
+    /// A decoder that also looks at zstd's own checksum: for whoever wants to know whether `zstd -d` would do.
     pub fn new() -> io::Result<Self> {
         Ok(Self { inner: zstd::bulk::Decompressor::new()? })
+    }
+
+    /// A decoder that leaves zstd's own checksum alone: for whoever wants the raw bytes. BLAKE3 of all of
+    /// them proves more, and the second sum over the same bytes would be a tenth of a restore's work.
+    pub fn by_digest_alone() -> io::Result<Self> {
+        let mut inner = zstd::bulk::Decompressor::new()?;
+        inner.set_parameter(DParameter::ForceIgnoreChecksum(true))?;
+        Ok(Self { inner })
     }
 
     /// Decodes one frame into `raw`, whose memory is used again, and proves that it is what was promised.

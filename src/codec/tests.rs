@@ -17,6 +17,33 @@ fn a_flipped_bit_in_a_frame_is_found() {
 }
 
 #[test]
+fn without_its_checksum_a_frame_is_still_proved_by_its_digest() {
+    let raw: Vec<u8> = (0..200_000u32).flat_map(|n| (n / 7).to_le_bytes()).collect();
+    let mut stored = Vec::new();
+    FrameEncoder::new(3).unwrap().append(&raw, &mut stored).unwrap();
+    let digest = blake3_hex(&raw);
+    let (mut alone, mut both) = (FrameDecoder::by_digest_alone().unwrap(), FrameDecoder::new().unwrap());
+    let mut out = Vec::new();
+    for at in (0..stored.len()).step_by(stored.len() / 50) {
+        let mut bad = stored.clone();
+        bad[at] ^= 0x10;
+        if alone.decode(&bad, raw.len(), &digest, &mut out).is_ok() {
+            assert_eq!(out, raw, "byte {at}");
+        } else {
+            assert!(out.is_empty(), "byte {at}");
+        }
+    }
+    // The last four bytes are the checksum: whoever reads by hand would be stopped there, a restore is not.
+    *stored.last_mut().unwrap() ^= 1;
+    assert!(both.decode(&stored, raw.len(), &digest, &mut out).is_err());
+    alone.decode(&stored, raw.len(), &digest, &mut out).unwrap();
+    assert_eq!(out, raw);
+    let other = blake3_hex(b"other bytes");
+    assert!(matches!(alone.decode(&stored, raw.len(), &other, &mut out), Err(CodecError::Digest { .. })));
+    assert!(out.is_empty());
+}
+
+#[test]
 fn a_frame_of_other_bytes_is_refused_though_it_decodes() {
     let mut stored = Vec::new();
     FrameEncoder::new(3).unwrap().append(b"one thing", &mut stored).unwrap();

@@ -71,7 +71,8 @@ fn give(made: impl AsFd, path: &Path, owner: Option<Owner>) -> Result<(), Error>
 pub struct TreeSync {
     root: PathBuf,
     watch: OwnedFd,
-    whole: bool,
+    /// The device of a file system that one call syncs.
+    whole: Option<u64>,
 }
 
 /// `statfs`'s numbers of file systems whose `syncfs` writes everything and says what failed: ext2 to 4,
@@ -85,22 +86,38 @@ impl TreeSync {
         let facts = rustix::fs::fstatfs(&watch).map_err(|e| Error::new("look at", root, e))?;
         // Its type differs between architectures; the numbers have 32 bits.
         let kind = u32::try_from(i128::from(facts.f_type) & 0xFFFF_FFFF).unwrap_or(0);
-        let whole = SYNCS_AS_A_WHOLE.contains(&kind) && kernel_reports_failed_write_back();
+        let whole = if SYNCS_AS_A_WHOLE.contains(&kind) && kernel_reports_failed_write_back() {
+            Some(rustix::fs::fstat(&watch).map_err(|e| Error::new("look at", root, e))?.st_dev)
+        } else {
+            None
+        };
         Ok(Self { root: root.to_owned(), watch, whole })
     }
 
-    /// Brings to the disk what is written so far, where that is one call; otherwise all of it waits for
-    /// [`sync`](Self::sync). Once it has failed, no later success is to be believed.
-    pub fn sync_ahead(&self) -> Result<(), Error> {
-        if self.whole { self.sync() } else { Ok(()) }
+    /// Brings to the disk what is written so far below these directories, where that is one call; otherwise
+    /// it waits for [`sync_all`](Self::sync_all). Once it has failed, no later success is to be believed.
+    pub fn sync_ahead(trees: &[Self]) -> Result<(), Error> {
+        Self::first_on_each(trees).try_for_each(Self::sync_whole)
     }
 
-    /// Everything below the directory is on the disk when this returns `Ok`.
-    pub fn sync(&self) -> Result<(), Error> {
-        if self.whole {
-            return rustix::fs::syncfs(&self.watch).map_err(|e| Error::new(SYNC_FILE_SYSTEM, &self.root, e));
-        }
-        sync_each(&self.root)
+    /// Everything below these directories is on the disk when this returns `Ok`.
+    ///
+    /// A file system that holds several of them is asked once. That tells of every failed write-back: all of
+    /// them are watched since before the first byte was written below any.
+    pub fn sync_all(trees: &[Self]) -> Result<(), Error> {
+        Self::first_on_each(trees).try_for_each(Self::sync_whole)?;
+        trees.iter().filter(|tree| tree.whole.is_none()).try_for_each(|tree| sync_each(&tree.root))
+    }
+
+    /// One directory for each file system that syncs as a whole.
+    fn first_on_each(trees: &[Self]) -> impl Iterator<Item = &Self> {
+        let is_first = |at: usize, tree: &Self| !trees.iter().take(at).any(|other| other.whole == tree.whole);
+        let each = trees.iter().enumerate();
+        each.filter(move |(at, tree)| tree.whole.is_some() && is_first(*at, tree)).map(|(_, tree)| tree)
+    }
+
+    fn sync_whole(&self) -> Result<(), Error> {
+        rustix::fs::syncfs(&self.watch).map_err(|e| Error::new(SYNC_FILE_SYSTEM, &self.root, e))
     }
 }
 

@@ -7,6 +7,7 @@
 
 mod architecture;
 mod configuration;
+mod databases_of_every_shape;
 mod demo;
 mod house_rules;
 mod memory_is_a_constant;

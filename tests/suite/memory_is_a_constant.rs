@@ -12,7 +12,7 @@ const LIMIT: u64 = 100;
 const NOISE: usize = 320;
 
 /// Bytes that no compression makes smaller: then all that waits anywhere is as large as it can be.
-fn write_noise(path: &Path, mib: usize) {
+pub(crate) fn write_noise(path: &Path, mib: usize) {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let mut file = std::io::BufWriter::new(std::fs::File::create(path).unwrap());
     for _ in 0..mib << 17 {
@@ -25,7 +25,7 @@ fn write_noise(path: &Path, mib: usize) {
 }
 
 /// The greatest memory of a run in MiB, by the kernel's account: it only grows, so the last look counts.
-fn peak(pitr: &Pitr, arguments: &[&str]) -> u64 {
+pub(crate) fn peak(pitr: &Pitr, arguments: &[&str]) -> u64 {
     let mut child = pitr.command(arguments).spawn().unwrap();
     let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;

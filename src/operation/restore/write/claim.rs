@@ -7,11 +7,11 @@ use crate::durable::{self, Claim, Marker, Owner, TreeSync};
 use crate::operation::restore::destination::{Destination, MARKER, unfinished};
 use crate::repository::backup_set::format::Backup;
 
-/// A directory that is ours.
+/// The directories that are ours.
 #[derive(Debug)]
 pub(super) struct Claimed {
-    sync: TreeSync,
-    marker: Marker,
+    trees: Vec<TreeSync>,
+    markers: Vec<Marker>,
 }
 
 /// Claims the data directory and every tablespace's.
@@ -19,11 +19,14 @@ pub(super) fn take(
     destination: &Destination,
     backup: &Backup,
     owner: Option<Owner>,
-) -> Result<Vec<Claimed>, RestoreError> {
-    destination.roots(backup).iter().map(|(root, _)| claim(root, backup, owner)).collect()
+) -> Result<Claimed, RestoreError> {
+    let claims = destination.roots(backup);
+    let claims: Result<Vec<_>, _> = claims.iter().map(|(root, _)| claim(root, backup, owner)).collect();
+    let (trees, markers) = claims?.into_iter().unzip();
+    Ok(Claimed { trees, markers })
 }
 
-fn claim(root: &Path, backup: &Backup, owner: Option<Owner>) -> Result<Claimed, RestoreError> {
+fn claim(root: &Path, backup: &Backup, owner: Option<Owner>) -> Result<(TreeSync, Marker), RestoreError> {
     durable::create_dirs(root, 0o700)?;
     let text = format!(
         "pitr restore is writing backup {} into this directory, or was cut off while it did.\n\
@@ -49,22 +52,22 @@ fn claim(root: &Path, backup: &Backup, owner: Option<Owner>) -> Result<Claimed, 
     let sync = TreeSync::watch(root)?;
     // 0700 until the backup's own directories say that a group may look in.
     durable::create_dir(root, 0o700, owner)?;
-    Ok(Claimed { sync, marker })
+    Ok((sync, marker))
 }
 
 impl Claimed {
     /// Lets the disk work on what is written while the rest is still being decoded.
     pub(super) fn sync_ahead(&self) -> Result<(), RestoreError> {
-        Ok(self.sync.sync_ahead()?)
+        Ok(TreeSync::sync_ahead(&self.trees)?)
     }
 
-    /// Everything in it is on the disk when this returns.
+    /// Everything in them is on the disk when this returns.
     pub(super) fn sync(&self) -> Result<(), RestoreError> {
-        Ok(self.sync.sync()?)
+        Ok(TreeSync::sync_all(&self.trees)?)
     }
 
     /// The restore is done.
     pub(super) fn release(self) -> Result<(), RestoreError> {
-        Ok(self.marker.remove()?)
+        self.markers.into_iter().try_for_each(|marker| Ok(marker.remove()?))
     }
 }

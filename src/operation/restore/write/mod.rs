@@ -132,13 +132,9 @@ pub fn restore(
     monitor.syncing();
     let written = finish::Finish { plan: &plan, settings, piece, manifest: &manifest, control: &control };
     let configured = written.all_but_control()?;
-    for claim in &claims {
-        claim.sync()?;
-    }
+    claims.sync()?;
     written.control()?;
-    for claim in claims {
-        claim.release()?;
-    }
+    claims.release()?;
     Ok(Written {
         files: proof.files,
         owner,

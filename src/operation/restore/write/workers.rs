@@ -19,7 +19,7 @@ use crate::repository::{Cluster, RepositoryError};
 pub(super) fn write_all(
     plan: &Plan<'_>,
     index: &Index,
-    claims: &[Claimed],
+    claims: &Claimed,
     threads: usize,
     monitor: &dyn Monitor,
 ) -> Result<Vec<u8>, RestoreError> {
@@ -96,9 +96,9 @@ impl Progress<'_> {
     }
 }
 
-fn flush_ahead(claims: &[Claimed], flushes: Receiver<()>, failure: &Mutex<Option<RestoreError>>) {
+fn flush_ahead(claims: &Claimed, flushes: Receiver<()>, failure: &Mutex<Option<RestoreError>>) {
     for () in flushes {
-        if let Err(e) = claims.iter().try_for_each(Claimed::sync_ahead) {
+        if let Err(e) = claims.sync_ahead() {
             return fail(failure, e);
         }
     }
@@ -142,7 +142,7 @@ fn work_off(
     progress: &Progress<'_>,
 ) -> Result<(), RestoreError> {
     let codec = |e| RestoreError::File { action: "decompress", path: "a frame".to_owned(), source: e };
-    let mut decoder = FrameDecoder::new().map_err(codec)?;
+    let mut decoder = FrameDecoder::by_digest_alone().map_err(codec)?;
     loop {
         // Held while it waits: the others wait for the lock instead of the queue, which is the same.
         let work = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
