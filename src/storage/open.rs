@@ -24,6 +24,8 @@ pub struct Options {
     pub one_budget: bool,
     /// S3: where objects that are too large for memory wait for their request.
     pub temp_dir: PathBuf,
+    /// S3: bytes of one object that wait in memory for its request, and not in a file.
+    pub in_memory: usize,
 }
 
 impl Default for Options {
@@ -37,6 +39,7 @@ impl Default for Options {
             retry_budget: Duration::from_secs(60),
             one_budget: false,
             temp_dir: std::env::temp_dir(),
+            in_memory: 64 << 20,
         }
     }
 }
@@ -92,6 +95,7 @@ pub fn open(url: &str, options: &Options) -> Result<Box<dyn Storage>, UrlError> 
             profile: options.profile.clone(),
             ca_file: options.ca_file.clone(),
             temp_dir: options.temp_dir.clone(),
+            in_memory: options.in_memory,
             ..S3Options::new(bucket, prefix)
         });
         return Ok(retried(storage, options));

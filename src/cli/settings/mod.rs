@@ -82,6 +82,10 @@ pub(super) struct Settings {
 
 const DEFAULT_CONFIG: &str = "/etc/pitr/pitr.toml";
 
+/// Bytes of one object on its way to a bucket that a hook keeps in memory: more than most segments of 16 MiB have,
+/// compressed, and several may be on their way.
+const HOOK_IN_MEMORY: usize = 6 << 20;
+
 /// A minute outlasts a restart of most stores; the server calls a hook that failed again by itself.
 const DEFAULT_RETRY: i64 = 60;
 
@@ -155,25 +159,30 @@ impl Settings {
     /// The storages, in order; nothing is reached yet. For commands that an operator waits for: each call
     /// is tried again by itself.
     pub(super) fn storages(&self) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.opened(Options::default().retry_budget, false)
+        self.opened(Options::default().retry_budget, false, Options::default().in_memory)
     }
 
     /// The storages, in order, for a hook: all that fails in its run is tried again for up to `budget`.
     pub(super) fn storages_within(&self, budget: Duration) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.opened(budget, true)
+        self.opened(budget, true, HOOK_IN_MEMORY)
     }
 
     /// The storages, in order, for a process that outlives a call: each call is tried again for up to `budget`.
     pub(super) fn storages_tried_for(&self, budget: Duration) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.opened(budget, false)
+        self.opened(budget, false, HOOK_IN_MEMORY)
     }
 
-    fn opened(&self, retry_budget: Duration, one_budget: bool) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
+    fn opened(
+        &self,
+        retry_budget: Duration,
+        one_budget: bool,
+        in_memory: usize,
+    ) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
         self.repositories
             .iter()
             .map(|(url, options)| {
                 let temp_dir = self.spool.clone();
-                let options = Options { retry_budget, one_budget, temp_dir, ..options.clone() };
+                let options = Options { retry_budget, one_budget, temp_dir, in_memory, ..options.clone() };
                 let storage = crate::storage::open(url, &options).context("cannot use the repository")?;
                 Ok(Arc::from(storage))
             })

@@ -46,6 +46,8 @@ pub struct S3Options {
     pub keys: Option<(String, String)>,
     /// Where objects that are too large for memory wait for their request; made where it is missing.
     pub temp_dir: PathBuf,
+    /// Bytes of one object that wait in memory for its request, and not in a file.
+    pub in_memory: usize,
     /// How long a connection may take to come about.
     pub connect_timeout: Duration,
     /// How long a server may be silent.
@@ -59,6 +61,7 @@ impl S3Options {
             bucket: bucket.into(),
             prefix: prefix.into(),
             temp_dir: std::env::temp_dir(),
+            in_memory: 64 << 20,
             endpoint: None,
             region: None,
             path_style: None,

@@ -3,7 +3,7 @@
 //! One PUT of known length, never multipart: no orphaned parts, no server-specific rules, and the MD5 of
 //! the whole body travels with it and comes back as its ETag.
 
-use std::io::{Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
 
 use aws_sdk_s3::primitives::ByteStream;
@@ -15,8 +15,11 @@ use super::error::Failure;
 use super::{Created, Kind, ObjectWriter, S3Storage, StorageError};
 use crate::durable;
 
-/// Larger objects wait in an unnamed temporary file.
-const IN_MEMORY: usize = 64 << 20;
+/// Objects up to this size need no temporary file: where none can be made, they wait in memory.
+const NEEDS_NO_FILE: usize = 64 << 20;
+
+/// Bytes that are read from a temporary file at once.
+const PIECE: usize = 256 << 10;
 
 /// What is to be stored: its bytes, or the file that holds them, with length and MD5.
 pub(super) struct Body {
@@ -46,6 +49,7 @@ impl Body {
                 ByteStream::read_from()
                     .file(tokio::fs::File::from_std(file))
                     .length(aws_sdk_s3::primitives::Length::Exact(length))
+                    .buffer_size(PIECE)
                     .build()
                     .await
                     .map_err(|e| Failure::permanent_from("cannot read the temporary file", e))
@@ -148,6 +152,14 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|b| format!("{b:02x}")).collect()
 }
 
+/// The first `length` bytes of a temporary file.
+fn read_back(file: &mut std::fs::File, length: u64) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.seek(SeekFrom::Start(0))?;
+    file.take(length).read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// An object being collected before its one PUT.
 pub(super) struct S3Writer<'a> {
     storage: &'a S3Storage,
@@ -161,7 +173,8 @@ pub(super) struct S3Writer<'a> {
 
 impl<'a> S3Writer<'a> {
     pub(super) fn new(storage: &'a S3Storage, name: &str, size_hint: Option<u64>) -> Self {
-        let capacity = size_hint.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= IN_MEMORY);
+        let most = storage.options.in_memory;
+        let capacity = size_hint.and_then(|n| usize::try_from(n).ok()).filter(|n| *n <= most);
         Self {
             storage,
             name: name.to_owned(),
@@ -177,6 +190,15 @@ impl<'a> S3Writer<'a> {
         StorageError::new(kind, "store", self.storage.object(&self.name), source)
     }
 
+    fn moved_to_a_file(&self) -> Result<std::fs::File, StorageError> {
+        let temp_dir = &self.storage.options.temp_dir;
+        let mut file = durable::create_dirs(temp_dir, durable::DIR_MODE)
+            .and_then(|_| durable::unnamed_file(temp_dir))
+            .map_err(|e| self.fail(Kind::Permanent, e))?;
+        file.write_all(&self.memory).map_err(|e| self.local(e))?;
+        Ok(file)
+    }
+
     fn local(&self, error: std::io::Error) -> StorageError {
         let full = error.kind() == std::io::ErrorKind::StorageFull;
         self.fail(if full { Kind::Full } else { Kind::Permanent }, error)
@@ -190,22 +212,28 @@ impl ObjectWriter for S3Writer<'_> {
         }
         self.md5.update(bytes);
         self.length += bytes.len() as u64;
-        if self.file.is_none() && self.memory.len() + bytes.len() > IN_MEMORY {
-            let temp_dir = &self.storage.options.temp_dir;
-            let mut file = durable::create_dirs(temp_dir, durable::DIR_MODE)
-                .and_then(|_| durable::unnamed_file(temp_dir))
-                .map_err(|e| self.fail(Kind::Permanent, e))?;
-            file.write_all(&self.memory).map_err(|e| self.local(e))?;
-            self.memory = Vec::new();
-            self.file = Some(file);
-        }
-        match &mut self.file {
-            Some(file) => file.write_all(bytes).map_err(|e| self.local(e)),
-            None => {
-                self.memory.extend_from_slice(bytes);
-                Ok(())
+        let length = self.memory.len() + bytes.len();
+        if self.file.is_none() && length > self.storage.options.in_memory {
+            match self.moved_to_a_file() {
+                Ok(file) => {
+                    self.memory = Vec::new();
+                    self.file = Some(file);
+                }
+                // A full or read-only disk: what memory can hold is stored all the same.
+                Err(_) if length <= NEEDS_NO_FILE => {}
+                Err(error) => return Err(error),
             }
         }
+        if let Some(file) = &mut self.file {
+            let Err(error) = file.write_all(bytes) else { return Ok(()) };
+            let taken_back = (self.length <= NEEDS_NO_FILE as u64)
+                .then(|| read_back(file, self.length - bytes.len() as u64).ok())
+                .flatten();
+            let Some(memory) = taken_back else { return Err(self.local(error)) };
+            (self.memory, self.file) = (memory, None);
+        }
+        self.memory.extend_from_slice(bytes);
+        Ok(())
     }
 
     fn commit(&mut self) -> Result<Created, StorageError> {

@@ -1,6 +1,7 @@
 //! A stopped server's directory with files that wait, and the tests in the archiver's place.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -64,18 +65,9 @@ impl Backlog {
         self.server.dir.account().own(&path);
     }
 
-    /// A file that was written this moment is not pushed ahead: waits until none is.
+    /// Waits until every segment is old enough to be pushed ahead.
     pub(super) fn let_settle(&self) {
-        wait_until("all segments are a moment old", 10, || {
-            self.names.iter().all(|name| {
-                use std::os::unix::fs::MetadataExt;
-                let meta = fs::metadata(self.segment(name)).unwrap();
-                let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
-                let changed =
-                    Duration::new(meta.ctime().unsigned_abs(), u32::try_from(meta.ctime_nsec()).unwrap());
-                now > changed + Duration::from_millis(150)
-            })
-        });
+        self.names.iter().for_each(|name| settle(&self.segment(name)));
     }
 
     /// The hook, as the server calls it.
@@ -130,6 +122,16 @@ impl Backlog {
             self.damage(name);
         }
     }
+}
+
+/// Waits until a file is a moment old: one that was written just now is not pushed ahead.
+pub(super) fn settle(path: &Path) {
+    wait_until("the segment is a moment old", 10, || {
+        let meta = fs::metadata(path).unwrap();
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+        let nanoseconds = u32::try_from(meta.ctime_nsec()).unwrap();
+        now > Duration::new(meta.ctime().unsigned_abs(), nanoseconds) + Duration::from_millis(150)
+    });
 }
 
 /// Whether a push of a damaged object looked at it.

@@ -4,6 +4,7 @@
 mod backlog;
 mod backlogs_of_real_servers;
 mod from_proof_only_what_is_so;
+mod memory;
 mod order_of_calls;
 mod spool;
 mod what_goes_wrong_ahead;

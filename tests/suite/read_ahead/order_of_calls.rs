@@ -30,6 +30,21 @@ fn a_proof_appears_only_when_its_file_and_its_name_are_synced() {
     }
 }
 
+#[test]
+fn a_file_that_waits_alone_starts_no_thread_and_leaves_nothing_in_the_spool() {
+    let backlog = Backlog::new();
+    let (last, rest) = backlog.names.split_last().unwrap();
+    rest.iter().for_each(|name| backlog.done(name));
+    let options = ["-e".to_owned(), "trace=clone,clone3,openat,mkdir,mkdirat,socket".to_owned()];
+    let path = format!("pg_wal/{last}");
+    let (outcome, lines) = traced(&backlog.pitr, &backlog.server.dir, &options, &["archive-push", &path]);
+    outcome.expect_code(0);
+    let looked = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    assert_eq!((looked("clone"), looked("socket("), looked("archive_status\"")), (0, 0, 1), "{lines:#?}");
+    assert!(backlog.proofs().is_empty());
+    assert_eq!(looked("/pushed\""), 0, "{lines:#?}");
+}
+
 /// The calls by which anything changes, in the order in which they first matter.
 const CALLS: [&str; 8] =
     ["renameat2", "renameat", "fsync", "unlink", "unlinkat", "write", "mkdirat", "clone3"];

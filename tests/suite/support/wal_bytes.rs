@@ -64,10 +64,18 @@ pub(crate) fn damaged(name: &str, bytes: &[u8], from: usize) -> Vec<u8> {
 /// A segment whose first page is its own and holds no record, and whose others are of the file's earlier life, with bytes that do
 /// not compress: whole, undamaged, and as large as wanted.
 pub(crate) fn segment_of_old_pages(name: &str, size: u64, seed: u64) -> Vec<u8> {
+    let bytes = beginning_with_old_pages(name, size, seed, size);
+    let found = scan(name, &bytes);
+    assert!(found.problem.is_none() && found.damage.is_none(), "{found:?}");
+    bytes
+}
+
+/// The first `length` bytes of such a segment of `size` bytes.
+pub(crate) fn beginning_with_old_pages(name: &str, size: u64, seed: u64, length: u64) -> Vec<u8> {
     let segment: SegmentName = name.parse().unwrap();
     let start = segment.start(SegmentSize::new(size).unwrap()).unwrap().0;
     let mut random = seed;
-    let mut bytes = vec![0; usize::try_from(size).unwrap()];
+    let mut bytes = vec![0; usize::try_from(length).unwrap()];
     for (number, page) in bytes.chunks_exact_mut(PAGE).enumerate() {
         let offset = (number * PAGE) as u64;
         let address = if number == 0 { start } else { start - size + offset };
@@ -88,8 +96,6 @@ pub(crate) fn segment_of_old_pages(name: &str, size: u64, seed: u64) -> Vec<u8> 
     bytes[24..32].copy_from_slice(&7_000_000_000_000_000_001_u64.to_le_bytes());
     bytes[32..36].copy_from_slice(&u32::try_from(size).unwrap().to_le_bytes());
     bytes[36..40].copy_from_slice(&8192_u32.to_le_bytes());
-    let found = scan(name, &bytes);
-    assert!(found.problem.is_none() && found.damage.is_none(), "{found:?}");
     bytes
 }
 
