@@ -45,6 +45,11 @@ pub fn blake3_hex(raw: &[u8]) -> String {
 const DEFAULT_LEVEL: [CParameter; 3] =
     [CParameter::HashLog(16), CParameter::ChainLog(15), CParameter::MaxBlockSize((128 << 10) - 1)];
 
+/// The most bytes that a frame of so many raw ones can have.
+pub fn compress_bound(raw: usize) -> usize {
+    zstd::zstd_safe::compress_bound(raw)
+}
+
 /// Compresses frames; keeps zstd's working memory between them.
 pub struct FrameEncoder {
     inner: zstd::bulk::Compressor<'static>,
@@ -73,7 +78,7 @@ impl FrameEncoder {
     /// Appends one frame holding `raw` to `out`; returns how many bytes it took.
     pub fn append(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
         let start = out.len();
-        out.reserve(zstd::zstd_safe::compress_bound(raw.len()));
+        out.reserve(compress_bound(raw.len()));
         let mut cursor = io::Cursor::new(std::mem::take(out));
         cursor.set_position(start as u64);
         let result = self.inner.compress_to_buffer(raw, &mut cursor);

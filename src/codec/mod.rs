@@ -11,7 +11,7 @@ mod skippable;
 mod tests;
 
 pub use frame::{
-    CodecError, FrameDecoder, FrameEncoder, MAX_FRAME_RAW, blake3_hex, decode_at_most, decode_frame,
-    decode_frames,
+    CodecError, FrameDecoder, FrameEncoder, MAX_FRAME_RAW, blake3_hex, compress_bound, decode_at_most,
+    decode_frame, decode_frames,
 };
 pub use skippable::{SKIPPABLE_HEADER_LEN, SkippableHeader, encode_skippable};

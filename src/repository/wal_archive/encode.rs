@@ -9,13 +9,18 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use super::object::{FORMAT, WalFrame, WalSummary};
 use super::summary::WalContent;
-use crate::codec::{FrameEncoder, MAX_FRAME_RAW, encode_skippable};
+use crate::codec::{FrameEncoder, MAX_FRAME_RAW, compress_bound, encode_skippable};
 use crate::durable;
 use crate::repository::RepositoryError;
 use crate::storage::{Created, Storage};
 
 /// Files up to this size need no temporary file: where none can be made, they are handled in memory.
 const NEEDS_NO_FILE: u64 = 64 << 20;
+
+/// Raw bytes in one frame of a file that needs no temporary file. Two of them, zstd's tables and what is read next
+/// stay in a core's second cache, and the kernel clears fewer new pages: 0.3 to 0.8 % more stored bytes than with
+/// frames of [`MAX_FRAME_RAW`]. In larger files these keep the summary short.
+const SMALL_FRAME: usize = 1 << 20;
 
 /// Bytes that are read, looked at and digested while they are in a core's own cache.
 const PIECE: usize = 128 << 10;
@@ -65,12 +70,17 @@ impl EncodedFrames {
         if expected > NEEDS_NO_FILE {
             body.open(encoding.temp_dir).map_err(local("make a temporary file for"))?;
         }
+        let most = if expected > NEEDS_NO_FILE { MAX_FRAME_RAW } else { SMALL_FRAME };
+        // Once for all: memory that grows is moved, and what it leaves behind stays with the process.
+        let (whole, frame) = (usize::try_from(expected).unwrap_or(usize::MAX), compress_bound(most));
+        body.memory.reserve_exact(encoding.in_memory.saturating_add(frame).min(compress_bound(whole)));
         let intake = Intake::new(source, inspect);
-        let (intake, body, stored) = if encoding.beside && expected > MAX_FRAME_RAW as u64 {
-            beside(intake, body, encoding).map_err(|(action, e)| local(action)(e))?
+        let encoded = if encoding.beside && whole > most {
+            beside(intake, body, most, encoding)
         } else {
-            alone(intake, body, expected, encoding).map_err(|(action, e)| local(action)(e))?
+            alone(intake, body, most.min(whole.max(1)), encoding)
         };
+        let (intake, body, stored) = encoded.map_err(|(action, e)| local(action)(e))?;
         let frames = intake.frames.into_iter().zip(stored);
         let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
         Ok(Self { frames, size: intake.size, blake3: intake.whole.finalize().to_hex().to_string(), body })
@@ -222,11 +232,10 @@ type Failed = (&'static str, io::Error);
 fn alone<'s, F: FnMut(&[u8])>(
     mut intake: Intake<'s, F>,
     mut body: Body,
-    expected: u64,
+    most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
     let mut encoder = FrameEncoder::new(encoding.level).map_err(|e| ("compress", e))?;
-    let most = usize::try_from(expected).unwrap_or(MAX_FRAME_RAW).clamp(1, MAX_FRAME_RAW);
     let mut raw = vec![0; most];
     let mut stored = Vec::new();
     loop {
@@ -252,10 +261,11 @@ fn alone<'s, F: FnMut(&[u8])>(
     Ok((intake, body, stored))
 }
 
-/// Two frames in memory: one is compressed while the next is read, looked at and digested.
+/// Three frames in memory: one is compressed, one waits, and one is read, looked at and digested.
 fn beside<'s, F: FnMut(&[u8])>(
     mut intake: Intake<'s, F>,
     body: Body,
+    most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
     std::thread::scope(|scope| {
@@ -264,9 +274,9 @@ fn beside<'s, F: FnMut(&[u8])>(
         let worker = scope.spawn(move || compress_all(work, &give_back, body, encoding));
         let mut made = 0;
         loop {
-            let mut frame = if made < 2 {
+            let mut frame = if made < 3 {
                 made += 1;
-                Arc::new(vec![0; MAX_FRAME_RAW])
+                Arc::new(vec![0; most])
             } else {
                 // A worker that is gone has an error to tell.
                 let Ok(frame) = free.recv() else { break };
