@@ -120,7 +120,7 @@ impl Company {
     fn in_memory(self) -> usize {
         match self {
             Self::Alone => 12 << 20,
-            Self::Others => 5 << 20,
+            Self::Others => 4 << 20,
         }
     }
 }

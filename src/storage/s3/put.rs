@@ -166,6 +166,8 @@ pub(super) struct S3Writer<'a> {
     name: String,
     md5: Md5,
     length: u64,
+    /// It is known to be too large for memory.
+    large: bool,
     memory: Vec<u8>,
     file: Option<std::fs::File>,
     body: Option<Body>,
@@ -180,6 +182,7 @@ impl<'a> S3Writer<'a> {
             name: name.to_owned(),
             md5: Md5::new(),
             length: 0,
+            large: size_hint.is_some_and(|n| n > most as u64),
             memory: Vec::with_capacity(capacity.unwrap_or(0)),
             file: None,
             body: None,
@@ -213,14 +216,14 @@ impl ObjectWriter for S3Writer<'_> {
         self.md5.update(bytes);
         self.length += bytes.len() as u64;
         let length = self.memory.len() + bytes.len();
-        if self.file.is_none() && length > self.storage.options.in_memory {
+        if self.file.is_none() && (self.large || length > self.storage.options.in_memory) {
             match self.moved_to_a_file() {
                 Ok(file) => {
                     self.memory = Vec::new();
                     self.file = Some(file);
                 }
                 // A full or read-only disk: what memory can hold is stored all the same.
-                Err(_) if length <= NEEDS_NO_FILE => {}
+                Err(_) if length <= NEEDS_NO_FILE => self.large = false,
                 Err(error) => return Err(error),
             }
         }
