@@ -116,11 +116,11 @@ enum Company {
 }
 
 impl Company {
-    /// Compressed bytes to keep in memory. A segment of 16 MiB rarely has more than 6 MiB; a hook has 40 MiB in all.
+    /// Compressed bytes to keep in memory. Most segments of 16 MiB have 1 to 4 MiB; a hook has 40 MiB in all.
     fn in_memory(self) -> usize {
         match self {
             Self::Alone => 12 << 20,
-            Self::Others => 4 << 20,
+            Self::Others => 5 << 19,
         }
     }
 }

