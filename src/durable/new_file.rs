@@ -104,10 +104,16 @@ impl NewFile {
     /// name it is meant for. That name is not durable: whoever finds it after a power cut may throw it away.
     pub fn set_aside(mut self, dir: &Path) -> Result<SetAside, Error> {
         self.sync()?;
+        Ok(self.set_aside_unsynced(dir))
+    }
+
+    /// As [`set_aside`](Self::set_aside), for what nobody but this process ever reads: mostly it is removed before
+    /// the system gets round to writing it.
+    pub fn set_aside_unsynced(mut self, dir: &Path) -> SetAside {
         let aside = SetAside { path: dir.join(&self.temp) };
         self.state = State::Placed;
         self.temp.clear();
-        Ok(aside)
+        aside
     }
 
     fn rename_over(&mut self, name: &OsStr) -> Result<(), Error> {

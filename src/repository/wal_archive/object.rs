@@ -4,7 +4,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::summary::WalContent;
-use crate::codec::{MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame};
+use crate::codec::{
+    CodecError, FrameDecoder, MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame,
+};
 use crate::repository::RepositoryError;
 use crate::storage::Storage;
 
@@ -105,8 +107,13 @@ impl<'s> StoredWal<'s> {
         name: &str,
         first: u64,
     ) -> Result<Option<Self>, RepositoryError> {
+        let Some(head) = storage.read_range(name, 0..first)? else { return Ok(None) };
+        Self::begin(storage, name, head).map(Some)
+    }
+
+    /// Opens an object of which somebody has kept the first bytes, or all of them.
+    pub fn begin(storage: &'s dyn Storage, name: &str, mut head: Bytes) -> Result<Self, RepositoryError> {
         let object = || format!("{}/{name}", storage.url());
-        let Some(mut head) = storage.read_range(name, 0..first)? else { return Ok(None) };
         let header = SkippableHeader::parse(&head).map_err(|e| RepositoryError::codec(object(), e))?;
         if head.len() < header.frame_len() {
             head = storage
@@ -118,7 +125,7 @@ impl<'s> StoredWal<'s> {
             .ok_or_else(|| RepositoryError::damaged(object(), "it ends within its summary"))?;
         let summary = WalSummary::parse(content, &object())?;
         let frames_at = (SKIPPABLE_HEADER_LEN + header.content_len) as u64;
-        Ok(Some(Self { storage, name: name.to_owned(), summary, frames_at, head }))
+        Ok(Self { storage, name: name.to_owned(), summary, frames_at, head })
     }
 
     /// What the object says of itself.
@@ -134,6 +141,11 @@ impl<'s> StoredWal<'s> {
     /// The stored bytes that the object must have: its summary and the frames that it names.
     pub fn stored_size(&self) -> u64 {
         self.frames_at + self.summary.stored_frames()
+    }
+
+    /// The whole object as it is stored, where its first request has brought all of it.
+    pub fn as_stored(&self) -> Option<&[u8]> {
+        self.head.get(..usize::try_from(self.stored_size()).ok()?)
     }
 
     /// The object's full URL.
@@ -165,6 +177,28 @@ impl<'s> StoredWal<'s> {
             return Err(
                 damaged("its frames are whole, but together they are not what its summary says").into()
             );
+        }
+        Ok(())
+    }
+
+    /// As [`decode`](Self::decode), in memory that is used again, for a caller who has no use for a digest of the
+    /// whole: each frame has its own, in the same summary and in order.
+    pub fn decode_frames<E: From<RepositoryError>>(
+        &self,
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let codec = |e| RepositoryError::codec(self.url(), e);
+        let mut decoder = FrameDecoder::new().map_err(|e| codec(CodecError::Zstd(e)))?;
+        let (mut at, mut raw) = (self.frames_at, Vec::new());
+        for frame in &self.summary.frames {
+            let end = at + u64::from(frame.stored);
+            let stored = self.bytes(at, end)?;
+            if stored.len() as u64 != end - at {
+                return Err(RepositoryError::damaged(self.url(), "it ends early").into());
+            }
+            decoder.decode(&stored, frame.raw as usize, &frame.blake3, &mut raw).map_err(codec)?;
+            sink(&raw)?;
+            at = end;
         }
         Ok(())
     }

@@ -2,15 +2,17 @@
 
 mod along_the_lineage;
 mod never_absent;
+mod of_every_size;
 mod on_a_small_disk;
 mod world;
 
 use std::path::Path;
 
 use pitr::operation::archive_get::window::{Window, WindowError, deliver};
+use pitr::storage::StorageErrorKind;
 use pitr::types::{SegmentName, WalFileName};
 
-use self::world::{World, segment_bytes};
+use self::world::{Answer, World, segment_bytes};
 use crate::support::wait_until;
 
 /// As a hook does it: asks, and puts what it is handed into the server's place.
@@ -63,6 +65,29 @@ fn the_window_lies_ready_behind_the_last_segment_that_was_asked_for() {
     assert_eq!(world.store.times(world.name(1, 15)), 0);
     assert!(restore(&world, &window, world.name(1, 11)));
     wait_until("the window has moved", 20, || world.store.times(world.name(1, 15)) == 1);
+}
+
+#[test]
+fn the_last_two_that_were_delivered_are_there_again_without_the_store() {
+    let world = World::new(1);
+    world.archive(1, 1..9);
+    let window = world.window(4);
+    for number in 1..9 {
+        assert!(restore(&world, &window, world.name(1, number)));
+    }
+    assert_eq!(window.take(WalFileName::Segment(world.name(1, 9))), None);
+    world.store.follow(|_| Answer::Fail(StorageErrorKind::Transient));
+    world.store.forget();
+    // As recovery does at its end, and once more.
+    for number in [8, 7, 8] {
+        assert!(restore(&world, &window, world.name(1, number)), "segment {number}");
+        assert_eq!(world.store.times(world.name(1, number)), 0, "segment {number}");
+    }
+    assert_eq!(window.take(WalFileName::Segment(world.name(1, 6))), None);
+    // One that was not put into place waits where it was.
+    world.store.do_as_asked();
+    let first = window.take(WalFileName::Segment(world.name(1, 5))).unwrap();
+    assert_eq!(window.take(WalFileName::Segment(world.name(1, 5))), Some(first));
 }
 
 #[test]

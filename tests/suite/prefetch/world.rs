@@ -194,21 +194,35 @@ impl World {
         self.window_on(vec![Arc::clone(&self.store) as Arc<dyn Storage>], segments).unwrap()
     }
 
+    pub(super) fn window_of(&self, segments: usize, workers: usize) -> Window {
+        let storage = Arc::clone(&self.store) as Arc<dyn Storage>;
+        self.open(vec![storage], WindowOptions { segments, workers }).unwrap()
+    }
+
     pub(super) fn window_on(
         &self,
         storages: Vec<Arc<dyn Storage>>,
         segments: usize,
     ) -> Result<Window, WindowError> {
+        self.open(storages, WindowOptions { segments, workers: 2 })
+    }
+
+    fn open(&self, storages: Vec<Arc<dyn Storage>>, window: WindowOptions) -> Result<Window, WindowError> {
         let options = GetOptions { cluster: "main".parse().unwrap(), system: None };
-        let window = WindowOptions { segments, workers: 2 };
         Window::open(storages, self.memory(), self.data.clone(), options, window, now)
     }
 
-    /// What lies in the window's directory, whole or not.
+    /// How many segments lie in the window's directory, whole.
+    pub(super) fn whole_ahead(&self) -> usize {
+        let whole = |path: &PathBuf| path.metadata().is_ok_and(|facts| facts.len() == self.size.bytes());
+        self.ahead().iter().filter(|path| whole(path)).count()
+    }
+
+    /// The segments in the window's directory, whole or not; stored, those of here take less than a page.
     pub(super) fn ahead(&self) -> Vec<PathBuf> {
         let Ok(entries) = std::fs::read_dir(self.data.join("pg_wal/.pitr-ahead")) else { return Vec::new() };
         let paths = entries.map(|entry| entry.unwrap().path());
-        paths.filter(|path| !path.ends_with("in-use")).collect()
+        paths.filter(|path| path.metadata().is_ok_and(|facts| facts.len() > 8192)).collect()
     }
 }
 
@@ -249,8 +263,14 @@ pub(super) fn write(path: &Path, bytes: &[u8]) {
 
 /// A segment that holds nothing but the record that ends it; the rest tells it from all others.
 pub(super) fn segment_bytes(segment: SegmentName, size: SegmentSize, system: u64) -> Vec<u8> {
-    let start = segment.start(size).unwrap().0;
     let mut bytes = vec![0; usize::try_from(size.bytes()).unwrap()];
+    begin_segment(&mut bytes, segment, size, system);
+    bytes
+}
+
+/// The header of the first page, and the record that ends the segment.
+pub(super) fn begin_segment(bytes: &mut [u8], segment: SegmentName, size: SegmentSize, system: u64) {
+    let start = segment.start(size).unwrap().0;
     bytes[..2].copy_from_slice(&0xD110_u16.to_le_bytes());
     bytes[2..4].copy_from_slice(&2_u16.to_le_bytes());
     bytes[4..8].copy_from_slice(&segment.timeline.0.to_le_bytes());
@@ -265,7 +285,6 @@ pub(super) fn segment_bytes(segment: SegmentName, size: SegmentSize, system: u64
     let crc = crc32c::crc32c(&record[..20]);
     record[20..].copy_from_slice(&crc.to_le_bytes());
     bytes[40..64].copy_from_slice(&record);
-    bytes
 }
 
 pub(super) fn segment_object(segment: SegmentName, size: SegmentSize, system: u64) -> Vec<u8> {

@@ -32,7 +32,7 @@ use crate::wal::TimelineHistory;
 use course::Course;
 use folder::Folder;
 use slots::{Slots, Wanted};
-use source::{Fetched, Source};
+use source::{Fetched, Held, Source, Stored};
 
 pub use deliver::deliver;
 pub use folder::remove_abandoned_window;
@@ -78,9 +78,11 @@ pub enum WindowError {
     Threads(#[source] std::io::Error),
 }
 
-/// So long an answer to somebody else's request is waited for; then the one that is asked for is requested again,
-/// beside it. A store that stalls on one request mostly answers the next.
+/// So long, at least, a request that is under way is waited for; then the segment that the server waits for is
+/// requested again, beside it. A store that stalls on one request mostly answers the next.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// And so many times as long as requests take: over a slow line a second one would only halve its speed.
+const SLOWER_THAN_USUAL: u32 = 3;
 
 /// See the module's text. Dropped, it ends its threads and removes its directory.
 #[derive(Debug)]
@@ -104,6 +106,8 @@ struct Shared {
 struct State {
     slots: Slots,
     course: Course,
+    /// How long a segment takes to fetch: the longest of late.
+    pace: Duration,
     closing: bool,
 }
 
@@ -125,7 +129,12 @@ impl Window {
         let folder = Folder::open(&data_directory)?;
         let course = Course::new(own.segment_size, newest_history_in(&data_directory.join("pg_wal")));
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { slots: Slots::default(), course, closing: false }),
+            state: Mutex::new(State {
+                slots: Slots::default(),
+                course,
+                pace: Duration::ZERO,
+                closing: false,
+            }),
             changed: Condvar::new(),
             source: Source::new(storages, memory, options, own, clock),
             dir: folder.path().to_owned(),
@@ -194,7 +203,8 @@ impl Shared {
             state.slots.give_way(segment);
         }
         self.changed.notify_all();
-        let patience = Instant::now() + PATIENCE;
+        let patience = Instant::now() + PATIENCE.max(state.pace * SLOWER_THAN_USUAL);
+        let mut kept = None;
         loop {
             let left = patience.saturating_duration_since(Instant::now());
             match state.slots.hand_out(segment) {
@@ -203,32 +213,56 @@ impl Shared {
                     let waited = self.changed.wait_timeout(state, left);
                     state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 }
+                Wanted::Again(stored) => {
+                    kept = Some(stored);
+                    break;
+                }
                 Wanted::OnItsWay | Wanted::Nothing => break,
             }
             if state.closing {
                 return None;
             }
         }
-        state.slots.begin(segment);
-        drop(state);
-        let fetched = self.source.fetch(WalFileName::Segment(segment), &self.dir, &|| self.lock().closing);
-        let mut state = self.lock();
-        state.settle(segment, fetched, self.window);
-        self.changed.notify_all();
+        let mut state = self.bring(state, segment, kept, || self.lock().closing);
         match state.slots.hand_out(segment) {
             Wanted::Ready(path) => Some(path),
-            Wanted::OnItsWay | Wanted::Nothing => None,
+            Wanted::Again(_) | Wanted::OnItsWay | Wanted::Nothing => None,
         }
     }
 
+    /// Fetches a segment, or makes it again from what was `kept` of it, with the state free for others meanwhile.
+    fn bring<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        segment: SegmentName,
+        kept: Option<Stored>,
+        unwanted: impl Fn() -> bool,
+    ) -> MutexGuard<'a, State> {
+        state.slots.begin(segment);
+        drop(state);
+        let begun = Instant::now();
+        let fetched = match kept.and_then(|stored| self.source.again(stored, &self.dir)) {
+            Some(held) => Fetched::Whole(held),
+            None => self.source.fetch(WalFileName::Segment(segment), &self.dir, &unwanted),
+        };
+        let mut state = self.lock();
+        if matches!(fetched, Fetched::Whole(_)) {
+            state.pace = begun.elapsed().max(state.pace * 3 / 4);
+        }
+        state.settle(segment, fetched, self.window);
+        self.changed.notify_all();
+        state
+    }
+
     fn take_history(&self, file: WalFileName) -> Option<PathBuf> {
-        let Fetched::Whole(aside) = self.source.fetch(file, &self.dir, &|| self.lock().closing) else {
+        let Fetched::Whole(Held { raw, .. }) = self.source.fetch(file, &self.dir, &|| self.lock().closing)
+        else {
             return None;
         };
-        let history = TimelineHistory::parse(file.timeline(), &std::fs::read(aside.path()).ok()?).ok()?;
+        let history = TimelineHistory::parse(file.timeline(), &std::fs::read(raw.path()).ok()?).ok()?;
         let mut state = self.lock();
         state.course.learn(history);
-        Some(state.slots.keep_history(aside))
+        Some(state.slots.keep_history(raw))
     }
 
     fn work(&self) {
@@ -241,16 +275,10 @@ impl Shared {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state.slots.begin(segment);
-            drop(state);
-            let unwanted = || {
+            state = self.bring(state, segment, None, || {
                 let state = self.lock();
                 state.closing || !state.wants(segment, self.window)
-            };
-            let fetched = self.source.fetch(WalFileName::Segment(segment), &self.dir, &unwanted);
-            state = self.lock();
-            state.settle(segment, fetched, self.window);
-            self.changed.notify_all();
+            });
         }
     }
 

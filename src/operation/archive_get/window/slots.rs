@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
 use super::course::Standing;
-use super::source::Fetched;
+use super::source::{Fetched, Held, Stored};
 use crate::durable::SetAside;
 use crate::types::SegmentName;
 
@@ -19,9 +19,9 @@ enum Slot {
         missed: bool,
     },
     /// It waits for the server.
-    Ready(SetAside),
+    Ready(Held),
     /// The server has been told of it, and mostly has renamed it.
-    Handed(SetAside),
+    Handed(Held),
     Missing,
     /// There is one, and it is for the hook to judge.
     Unusable,
@@ -30,9 +30,11 @@ enum Slot {
 }
 
 /// What somebody who asks for a segment is told.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Wanted {
     Ready(PathBuf),
+    /// It was taken before, and this is what it can be made from again.
+    Again(Stored),
     OnItsWay,
     Nothing,
 }
@@ -109,9 +111,9 @@ impl Slots {
     /// Gives a segment to somebody who asks for it; again where the one who asked before did not take it.
     pub(super) fn hand_out(&mut self, segment: SegmentName) -> Wanted {
         match self.slots.remove(&segment) {
-            Some(Slot::Ready(aside)) => {
-                let path = aside.path().to_owned();
-                self.slots.insert(segment, Slot::Handed(aside));
+            Some(Slot::Ready(held)) => {
+                let path = held.raw.path().to_owned();
+                self.slots.insert(segment, Slot::Handed(held));
                 self.handed.retain(|name| *name != segment);
                 self.handed.push_back(segment);
                 while self.handed.len() > KEPT {
@@ -121,11 +123,12 @@ impl Slots {
                 }
                 Wanted::Ready(path)
             }
-            Some(Slot::Handed(aside)) if aside.path().exists() => {
-                let path = aside.path().to_owned();
-                self.slots.insert(segment, Slot::Handed(aside));
+            Some(Slot::Handed(held)) if held.raw.path().exists() => {
+                let path = held.raw.path().to_owned();
+                self.slots.insert(segment, Slot::Handed(held));
                 Wanted::Ready(path)
             }
+            Some(Slot::Handed(held)) => held.stored.map_or(Wanted::Nothing, Wanted::Again),
             Some(slot @ Slot::Fetching { .. }) => {
                 self.slots.insert(segment, slot);
                 Wanted::OnItsWay
@@ -134,7 +137,7 @@ impl Slots {
                 self.slots.insert(segment, slot);
                 Wanted::Nothing
             }
-            Some(Slot::Handed(_) | Slot::Unusable | Slot::Failed) | None => Wanted::Nothing,
+            Some(Slot::Unusable | Slot::Failed) | None => Wanted::Nothing,
         }
     }
 
@@ -151,12 +154,12 @@ impl Slots {
             _ => return,
         };
         let slot = match fetched {
-            Fetched::Whole(aside) => {
+            Fetched::Whole(held) => {
                 if missed {
                     // The archive has grown: what was behind its end may be there too.
                     self.slots.retain(|name, slot| !(matches!(slot, Slot::Missing) && behind(*name)));
                 }
-                Slot::Ready(aside)
+                Slot::Ready(held)
             }
             _ if others > 0 => Slot::Fetching { by: others, missed },
             Fetched::Missing => Slot::Missing,

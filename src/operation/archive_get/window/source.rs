@@ -7,10 +7,12 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use bytes::Bytes;
+
 use super::super::cluster_of;
 use super::GetOptions;
 use crate::durable::{self, NewFile, SetAside};
-use crate::repository::wal_archive::Reach;
+use crate::repository::wal_archive::{Reach, StoredWal};
 use crate::repository::{Bound, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
@@ -22,7 +24,7 @@ const FIRST_REQUEST: u64 = 4 << 20;
 #[derive(Debug)]
 pub(super) enum Fetched {
     /// It is here, with its bytes on disk.
-    Whole(SetAside),
+    Whole(Held),
     /// No repository has an object of its name. Not the proof that the hook gives: that is for the hook.
     Missing,
     /// There is one, and it is for the hook to judge: damaged, cut off, or somebody else's.
@@ -31,6 +33,22 @@ pub(super) enum Fetched {
     Failed,
     /// There is no room for it.
     NoRoom,
+}
+
+/// A file that is here.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) raw: SetAside,
+    /// What it was made from, to make it again once it was taken.
+    pub(super) stored: Option<Stored>,
+}
+
+/// An object as it is stored, where it came in one piece.
+#[derive(Debug)]
+pub(super) struct Stored {
+    place: usize,
+    name: String,
+    bytes: SetAside,
 }
 
 /// Where segments come from.
@@ -81,7 +99,7 @@ impl Source {
     /// Fetches into `dir`, unless `abandoned` says meanwhile that nobody wants it any more.
     pub(super) fn fetch(&self, file: WalFileName, dir: &Path, abandoned: &dyn Fn() -> bool) -> Fetched {
         let mut found = Fetched::Missing;
-        for place in &self.places {
+        for place in 0..self.places.len() {
             match self.fetch_from(place, file, dir, abandoned) {
                 Ok(Fetched::Missing) => {}
                 Ok(whole @ Fetched::Whole(_)) => return whole,
@@ -99,34 +117,54 @@ impl Source {
         found
     }
 
+    /// Makes a segment again from what was kept of it, checked as it was the first time.
+    pub(super) fn again(&self, stored: Stored, dir: &Path) -> Option<Held> {
+        let place = self.places.get(stored.place)?;
+        let bytes = Bytes::from(std::fs::read(stored.bytes.path()).ok()?);
+        let object = StoredWal::begin(&*place.storage, &stored.name, bytes).ok()?;
+        let raw = self.write(&object, dir, &|| false).ok()?;
+        Some(Held { raw, stored: Some(stored) })
+    }
+
     fn fetch_from(
         &self,
-        place: &Place,
+        at: usize,
         file: WalFileName,
         dir: &Path,
         abandoned: &dyn Fn() -> bool,
     ) -> Result<Fetched, Stop> {
-        let repository =
-            Repository::open(Arc::clone(&place.storage), &self.memory, Create::Nothing, (self.clock)())?;
+        let Some(place) = self.places.get(at) else { return Ok(Fetched::Missing) };
+        let storage = Arc::clone(&place.storage);
+        let repository = Repository::open(storage, &self.memory, Create::Nothing, (self.clock)())?;
         let cluster = repository.bound(&self.bound(place, &repository)?);
-        let Some(stored) = cluster.first_copy(file, FIRST_REQUEST)? else { return Ok(Fetched::Missing) };
-        if !Reach::of(&stored).is_whole() {
+        let Some(object) = cluster.first_copy(file, FIRST_REQUEST)? else { return Ok(Fetched::Missing) };
+        let is_segment = matches!(file, WalFileName::Segment(_));
+        if !Reach::of(&object).is_whole() || is_segment && object.summary().size != self.segment_bytes() {
             return Ok(Fetched::Unusable);
         }
+        let raw = self.write(&object, dir, abandoned)?;
+        let stored = object.as_stored().filter(|_| is_segment).and_then(|bytes| {
+            let mut kept = NewFile::create_in(durable::open_dir(dir).ok()?, 0o600).ok()?;
+            kept.write_all(bytes).ok()?;
+            let name = object.name().to_owned();
+            Some(Stored { place: at, name, bytes: kept.set_aside_unsynced(dir) })
+        });
+        Ok(Fetched::Whole(Held { raw, stored }))
+    }
+
+    fn write(
+        &self,
+        object: &StoredWal<'_>,
+        dir: &Path,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Result<SetAside, Stop> {
         let mut new = NewFile::create_in(durable::open_dir(dir).map_err(stop)?, 0o600).map_err(stop)?;
-        let mut written = 0;
-        stored.decode(|chunk| {
-            if abandoned() {
-                return Err(Stop::Abandoned);
-            }
-            written += chunk.len() as u64;
-            new.write_all(&chunk).map_err(|e| stop_io(&e))
+        object.decode_frames(|chunk| match abandoned() {
+            true => Err(Stop::Abandoned),
+            false => new.write_all(chunk).map_err(|e| stop_io(&e)),
         })?;
-        if matches!(file, WalFileName::Segment(_)) && written != self.segment_bytes() {
-            return Ok(Fetched::Unusable);
-        }
         // Here and not when the server takes it: it syncs what it is given, and would wait.
-        Ok(Fetched::Whole(new.set_aside(dir).map_err(stop)?))
+        new.set_aside(dir).map_err(stop)
     }
 
     fn bound(&self, place: &Place, repository: &Repository) -> Result<Bound, RepositoryError> {
