@@ -101,6 +101,8 @@ pub fn archive_get(
     if own.is_some() {
         // Each killed hook leaves up to a segment in pg_wal, where nobody else looks for it.
         durable::remove_abandoned(&target);
+        // And a killed process that fetched ahead, much more.
+        target.parent().map(window::remove_abandoned);
     }
     let (mut best, mut failure) = (None::<Fetched>, None);
     for storage in &storages {

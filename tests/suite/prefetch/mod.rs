@@ -1,6 +1,7 @@
 //! Segments that lie ready before recovery asks: what the window asks a store for, what it hands out, and what it never does.
 
 mod along_the_lineage;
+mod by_real_servers;
 mod never_absent;
 mod of_every_size;
 mod on_a_small_disk;

@@ -25,7 +25,7 @@ fn archive(world: &World, number: u64, first: &[u8], other: &[u8]) {
     let segment = world.name(1, number);
     let mut scanner = SegmentScanner::new(segment, world.size);
     let mut encoder = FrameEncoder::new(1).unwrap();
-    let (mut body, mut frames, mut whole) = (Vec::new(), Vec::new(), blake3::Hasher::new());
+    let (mut body, mut frames, mut whole) = (Vec::<u8>::new(), Vec::new(), blake3::Hasher::new());
     let mut again: Option<(WalFrame, Vec<u8>)> = None;
     for at in 0..usize::try_from(world.size.bytes()).unwrap() / FRAME {
         let chunk = if at == 0 { first } else { other };

@@ -50,7 +50,12 @@ impl Drop for Folder {
 
 /// Removes what a window left whose process is gone; whether there was any. One that is in use stays.
 pub fn remove_abandoned_window(data_directory: &Path) -> bool {
-    let path = path_in(data_directory);
+    remove_abandoned(&data_directory.join("pg_wal"))
+}
+
+/// The same, with the name of `pg_wal`.
+pub(in crate::operation::archive_get) fn remove_abandoned(pg_wal: &Path) -> bool {
+    let path = pg_wal.join(NAME);
     if !path.is_dir() || !matches!(durable::marker_is_held(&path.join(MARKER)), Ok(false)) {
         return false;
     }

@@ -35,6 +35,7 @@ use slots::{Slots, Wanted};
 use source::{Fetched, Held, Source, Stored};
 
 pub use deliver::deliver;
+pub(super) use folder::remove_abandoned;
 pub use folder::remove_abandoned_window;
 
 /// How far ahead.
@@ -283,8 +284,8 @@ impl Shared {
     }
 
     fn has_room(&self, state: &State) -> bool {
-        let size = self.source.segment_bytes();
-        room::is_there(&self.dir, size, (state.slots.under_way() + 1) * size)
+        let more = (state.slots.under_way() + 1) * self.source.bytes_ahead();
+        room::is_there(&self.dir, self.source.segment_bytes(), more)
     }
 }
 

@@ -96,6 +96,11 @@ impl Source {
         self.own.segment_size.bytes()
     }
 
+    /// What one segment takes at most while it lies ahead: itself, and what is kept of it as it is stored.
+    pub(super) fn bytes_ahead(&self) -> u64 {
+        self.segment_bytes() + FIRST_REQUEST.min(self.segment_bytes())
+    }
+
     /// Fetches into `dir`, unless `abandoned` says meanwhile that nobody wants it any more.
     pub(super) fn fetch(&self, file: WalFileName, dir: &Path, abandoned: &dyn Fn() -> bool) -> Fetched {
         let mut found = Fetched::Missing;
