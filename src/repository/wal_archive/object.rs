@@ -4,9 +4,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::summary::WalContent;
-use crate::codec::{
-    CodecError, FrameDecoder, MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame,
-};
+use crate::codec::{FrameDecoder, MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame};
 use crate::repository::RepositoryError;
 use crate::storage::Storage;
 
@@ -181,23 +179,24 @@ impl<'s> StoredWal<'s> {
         Ok(())
     }
 
-    /// As [`decode`](Self::decode), in memory that is used again, for a caller who has no use for a digest of the
-    /// whole: each frame has its own, in the same summary and in order.
+    /// As [`decode`](Self::decode), in memory of the caller's that is used again, for one who has no use for a digest
+    /// of the whole: each frame has its own, in the same summary and in order.
     pub fn decode_frames<E: From<RepositoryError>>(
         &self,
+        decoder: &mut FrameDecoder,
+        raw: &mut Vec<u8>,
         mut sink: impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let codec = |e| RepositoryError::codec(self.url(), e);
-        let mut decoder = FrameDecoder::new().map_err(|e| codec(CodecError::Zstd(e)))?;
-        let (mut at, mut raw) = (self.frames_at, Vec::new());
+        let mut at = self.frames_at;
         for frame in &self.summary.frames {
             let end = at + u64::from(frame.stored);
             let stored = self.bytes(at, end)?;
             if stored.len() as u64 != end - at {
                 return Err(RepositoryError::damaged(self.url(), "it ends early").into());
             }
-            decoder.decode(&stored, frame.raw as usize, &frame.blake3, &mut raw).map_err(codec)?;
-            sink(&raw)?;
+            decoder.decode(&stored, frame.raw as usize, &frame.blake3, raw).map_err(codec)?;
+            sink(raw)?;
             at = end;
         }
         Ok(())

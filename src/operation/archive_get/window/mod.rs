@@ -10,6 +10,7 @@
 //! fetched by the thread that asks, beside the workers. Where a segment was missing, nothing behind it is looked
 //! for until the server asks for that very one; after an error, until it asks again.
 
+mod benches;
 mod course;
 mod deliver;
 mod folder;
@@ -110,6 +111,14 @@ struct State {
     /// How long a segment takes to fetch: the longest of late.
     pace: Duration,
     closing: bool,
+}
+
+/// Why a segment is fetched.
+enum Why {
+    /// The server waits for it; this may have been kept of an earlier delivery.
+    Asked(Option<Stored>),
+    /// It will.
+    Ahead,
 }
 
 impl Window {
@@ -224,27 +233,31 @@ impl Shared {
                 return None;
             }
         }
-        let mut state = self.bring(state, segment, kept, || self.lock().closing);
+        let mut state = self.bring(state, segment, Why::Asked(kept), || self.lock().closing);
         match state.slots.hand_out(segment) {
             Wanted::Ready(path) => Some(path),
             Wanted::Again(_) | Wanted::OnItsWay | Wanted::Nothing => None,
         }
     }
 
-    /// Fetches a segment, or makes it again from what was `kept` of it, with the state free for others meanwhile.
+    /// Fetches a segment, or makes it again from what was kept of it, with the state free for others meanwhile.
     fn bring<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
         segment: SegmentName,
-        kept: Option<Stored>,
+        why: Why,
         unwanted: impl Fn() -> bool,
     ) -> MutexGuard<'a, State> {
         state.slots.begin(segment);
         drop(state);
         let begun = Instant::now();
+        let (asked, kept) = match why {
+            Why::Asked(kept) => (true, kept),
+            Why::Ahead => (false, None),
+        };
         let fetched = match kept.and_then(|stored| self.source.again(stored, &self.dir)) {
             Some(held) => Fetched::Whole(held),
-            None => self.source.fetch(WalFileName::Segment(segment), &self.dir, &unwanted),
+            None => self.source.fetch(WalFileName::Segment(segment), &self.dir, asked, &unwanted),
         };
         let mut state = self.lock();
         if matches!(fetched, Fetched::Whole(_)) {
@@ -256,7 +269,8 @@ impl Shared {
     }
 
     fn take_history(&self, file: WalFileName) -> Option<PathBuf> {
-        let Fetched::Whole(Held { raw, .. }) = self.source.fetch(file, &self.dir, &|| self.lock().closing)
+        let Fetched::Whole(Held { raw, .. }) =
+            self.source.fetch(file, &self.dir, true, &|| self.lock().closing)
         else {
             return None;
         };
@@ -276,7 +290,7 @@ impl Shared {
                 state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
             };
-            state = self.bring(state, segment, None, || {
+            state = self.bring(state, segment, Why::Ahead, || {
                 let state = self.lock();
                 state.closing || !state.wants(segment, self.window)
             });

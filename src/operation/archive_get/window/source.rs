@@ -11,6 +11,7 @@ use bytes::Bytes;
 
 use super::super::cluster_of;
 use super::GetOptions;
+use super::benches::Benches;
 use crate::durable::{self, NewFile, SetAside};
 use crate::repository::wal_archive::{Reach, StoredWal};
 use crate::repository::{Bound, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
@@ -59,6 +60,7 @@ pub(super) struct Source {
     options: GetOptions,
     own: SystemIdentity,
     clock: fn() -> Moment,
+    benches: Benches,
 }
 
 #[derive(Debug)]
@@ -89,7 +91,8 @@ impl Source {
         clock: fn() -> Moment,
     ) -> Self {
         let places = storages.into_iter().map(|storage| Place { storage, bound: Mutex::default() }).collect();
-        Self { places, memory, options, own, clock }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        Self { places, memory, options, own, clock, benches: Benches::new(cores) }
     }
 
     pub(super) fn segment_bytes(&self) -> u64 {
@@ -101,11 +104,18 @@ impl Source {
         self.segment_bytes() + FIRST_REQUEST.min(self.segment_bytes())
     }
 
-    /// Fetches into `dir`, unless `abandoned` says meanwhile that nobody wants it any more.
-    pub(super) fn fetch(&self, file: WalFileName, dir: &Path, abandoned: &dyn Fn() -> bool) -> Fetched {
+    /// Fetches into `dir`, unless `abandoned` says meanwhile that nobody wants it any more. The server waits for one
+    /// that is `asked` for.
+    pub(super) fn fetch(
+        &self,
+        file: WalFileName,
+        dir: &Path,
+        asked: bool,
+        abandoned: &dyn Fn() -> bool,
+    ) -> Fetched {
         let mut found = Fetched::Missing;
         for place in 0..self.places.len() {
-            match self.fetch_from(place, file, dir, abandoned) {
+            match self.fetch_from(place, file, dir, asked, abandoned) {
                 Ok(Fetched::Missing) => {}
                 Ok(whole @ Fetched::Whole(_)) => return whole,
                 Ok(other) => found = other,
@@ -127,7 +137,7 @@ impl Source {
         let place = self.places.get(stored.place)?;
         let bytes = Bytes::from(std::fs::read(stored.bytes.path()).ok()?);
         let object = StoredWal::begin(&*place.storage, &stored.name, bytes).ok()?;
-        let raw = self.write(&object, dir, &|| false).ok()?;
+        let raw = self.write(&object, dir, true, &|| false).ok()?;
         Some(Held { raw, stored: Some(stored) })
     }
 
@@ -136,6 +146,7 @@ impl Source {
         at: usize,
         file: WalFileName,
         dir: &Path,
+        asked: bool,
         abandoned: &dyn Fn() -> bool,
     ) -> Result<Fetched, Stop> {
         let Some(place) = self.places.get(at) else { return Ok(Fetched::Missing) };
@@ -147,7 +158,7 @@ impl Source {
         if !Reach::of(&object).is_whole() || is_segment && object.summary().size != self.segment_bytes() {
             return Ok(Fetched::Unusable);
         }
-        let raw = self.write(&object, dir, abandoned)?;
+        let raw = self.write(&object, dir, asked, abandoned)?;
         let stored = object.as_stored().filter(|_| is_segment).and_then(|bytes| {
             let mut kept = NewFile::create_in(durable::open_dir(dir).ok()?, 0o600).ok()?;
             kept.write_all(bytes).ok()?;
@@ -161,13 +172,17 @@ impl Source {
         &self,
         object: &StoredWal<'_>,
         dir: &Path,
+        asked: bool,
         abandoned: &dyn Fn() -> bool,
     ) -> Result<SetAside, Stop> {
         let mut new = NewFile::create_in(durable::open_dir(dir).map_err(stop)?, 0o600).map_err(stop)?;
-        object.decode_frames(|chunk| match abandoned() {
-            true => Err(Stop::Abandoned),
-            false => new.write_all(chunk).map_err(|e| stop_io(&e)),
-        })?;
+        let written = self.benches.at(asked, |bench| {
+            object.decode_frames(&mut bench.decoder, &mut bench.raw, |chunk| match abandoned() {
+                true => Err(Stop::Abandoned),
+                false => new.write_all(chunk).map_err(|e| stop_io(&e)),
+            })
+        });
+        written.map_err(|e| stop_io(&e))??;
         // Here and not when the server takes it: it syncs what it is given, and would wait.
         new.set_aside(dir).map_err(stop)
     }
