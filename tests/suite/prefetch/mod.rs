@@ -46,7 +46,7 @@ fn in_a_straight_replay_each_segment_is_asked_for_once_and_the_end_is_found_with
     assert!(world.store.times(end) <= 2, "{:?}", world.store.asked());
     for number in 41..60 {
         let times = world.store.times(world.name(1, number));
-        assert!(times == 0 || number == 41 && times == 1, "segment {number}: {times}");
+        assert!(times <= usize::from(number <= 42), "segment {number}: {times}");
     }
     drop(window);
     assert!(!world.data.join("pg_wal/.pitr-ahead").exists());

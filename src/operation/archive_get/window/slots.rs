@@ -90,7 +90,8 @@ impl Slots {
     pub(super) fn standing(&self, segment: SegmentName) -> Standing {
         match self.slots.get(&segment) {
             None => Standing::Unknown,
-            Some(Slot::Missing) => Standing::Missing,
+            // At the archive's end the server asks again and again: what is behind waits for the answer.
+            Some(Slot::Missing | Slot::Fetching { missed: true, .. }) => Standing::Missing,
             Some(_) => Standing::Known,
         }
     }
