@@ -181,7 +181,7 @@ def buckets(run, cluster):
         if len(samples) > 1:
             run.fact("wall of backup to S3 / pgBackRest", measure.ratio(*samples, "wall"))
     if not run.stores():
-        run.missing("backup to s3://", "no radosgw, and PITR_BENCH_S3_ENDPOINT is not set")
+        run.missing("backup to s3://", run.no_store)
 
 
 def memory(run, cluster):

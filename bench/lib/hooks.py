@@ -13,7 +13,7 @@ def places(run):
     """(how it is called in a goal, the store or None) of every kind of repository that can be had."""
     stores = [("S3", store) for store in run.stores()]
     if not stores:
-        run.missing("archive-push, drain and recovery with S3", "no radosgw, and PITR_BENCH_S3_ENDPOINT is not set")
+        run.missing("archive-push, drain and recovery with S3", run.no_store)
     return [("file", None), *stores]
 
 

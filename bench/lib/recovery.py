@@ -87,7 +87,7 @@ def archivers(run, wal, place, store):
     """Everybody who takes part, with the archive filled: once for all parts. `cp` knows no bucket: what is fetched from
     one is measured against its recovery from a directory."""
     if place not in wal.archived:
-        sides = [Pitr(run, f"pitr recovery {place}", store), Copy(run, f"cp {place}"),
+        sides = [Pitr(run, f"pitr recovery {place}", store),
                  PgBackRest(run, f"pgbackrest recovery {place}", store),
                  PgBackRest(run, f"pgbackrest async recovery {place}", store, asynchronous=True)]
         if run.previous:
@@ -95,8 +95,17 @@ def archivers(run, wal, place, store):
         for archiver in sides:
             archiver.fresh(wal.data)
             archiver.archive(wal, wal.names[:SEGMENTS])
+        # The plain copies of the first place serve all.
+        sides.insert(1, wal.archived["file"][1] if wal.archived else copies(run, wal))
         wal.archived[place] = sides
     return wal.archived[place]
+
+
+def copies(run, wal):
+    archiver = Copy(run, "cp")
+    archiver.fresh(wal.data)
+    archiver.archive(wal, wal.names[:SEGMENTS])
+    return archiver
 
 
 def recovered_by(recovery, archiver):

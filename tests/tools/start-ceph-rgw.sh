@@ -69,6 +69,7 @@ log_file = $D/log/\$name.log
 crash_dir = $D/crash
 mon_cluster_log_file = $D/log/cluster.log
 mon_data_avail_warn = 1
+mon_data_avail_crit = 0
 [client.rgw.a]
 rgw_frontends = beast endpoint=127.0.0.1:$PORT $TLS
 rgw_data = $D/rgw
