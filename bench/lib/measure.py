@@ -4,6 +4,7 @@ import math
 import os
 import platform
 import resource  # noqa: F401  (wait4 loads it late, when another user may not be able to read it)
+import signal
 import statistics
 import subprocess
 import time
@@ -18,6 +19,9 @@ class Interrupted(BaseException):
 
 
 def interrupted(number, _frame):
+    # Once: a second one would interrupt the stopping of servers.
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
     raise Interrupted(f"ended by signal {number}")
 
 
