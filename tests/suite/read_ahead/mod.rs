@@ -3,6 +3,7 @@
 
 mod backlog;
 mod backlogs_of_real_servers;
+mod buckets;
 mod from_proof_only_what_is_so;
 mod memory;
 mod order_of_calls;
