@@ -35,22 +35,26 @@ impl Benches {
         }
         let taken = free.pop();
         drop(free);
-        let ours = taken.is_some();
-        let bench = match taken.flatten() {
-            Some(bench) => Ok(bench),
-            None => FrameDecoder::new().map(|decoder| Bench { decoder, raw: Vec::new() }),
+        let mut place = Place { ours: taken.is_some().then_some(self), bench: taken.flatten() };
+        let bench = match place.bench.as_mut() {
+            Some(bench) => bench,
+            None => place.bench.insert(Bench { decoder: FrameDecoder::new()?, raw: Vec::new() }),
         };
-        let (bench, done) = match bench {
-            Ok(mut bench) => {
-                let done = work(&mut bench);
-                (Some(bench), Ok(done))
-            }
-            Err(error) => (None, Err(error)),
-        };
-        if ours {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(bench);
-            self.returned.notify_one();
+        Ok(work(bench))
+    }
+}
+
+/// A place at a bench. It is given back whatever happens: others wait for it.
+struct Place<'b> {
+    ours: Option<&'b Benches>,
+    bench: Option<Bench>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if let Some(benches) = self.ours {
+            benches.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.bench.take());
+            benches.returned.notify_one();
         }
-        done
     }
 }
