@@ -6,6 +6,8 @@
 
 use std::path::Path;
 
+use pitr::repository::backup_set::format::Backup;
+
 use crate::memory_is_a_constant::{peak, write_noise};
 use crate::support::{Installation, Pitr, S3Kind, S3Server, Server, SmallDisk, StopMode, TestDir, lacking};
 
@@ -183,18 +185,18 @@ fn a_big_file_of_both_kinds_of_bytes_is_fetched_by_several_threads_and_comes_bac
     assert!((25..100).contains(&writes), "{writes} writes");
 }
 
-/// MiB that many relations may take more than few: a table of all of them would have several times that.
+/// MiB that many relations may take more than few. Half of it was seen; a table of 60,000 entries, of 200 bytes each, does not
+/// fit into the other half.
 const ROOM: u64 = 14;
 
 #[test]
 fn neither_many_files_nor_many_relations_are_held_in_memory() {
     let dir = TestDir::new();
     let (server, pitr) = started(&dir);
-    let copy = dir.join("copy");
-    let to = format!("--to={}", copy.display());
-    let restore = ["-q", "restore", &to, "--target", "immediate"];
-    let few = (peak(&pitr, &["-q", "backup"]), peak(&pitr, &restore));
-    std::fs::remove_dir_all(&copy).unwrap();
+    let copy = |name: &str| format!("--to={}", dir.join(name).display());
+    let restored =
+        |pitr: &Pitr, name: &str| peak(pitr, &["-q", "restore", &copy(name), "--target", "immediate"]);
+    let few = (peak(&pitr, &["-q", "backup"]), restored(&pitr, "few"));
 
     let many = if is_long() { 300_000 } else { 60_000 };
     let (folder, account) = (dir.create_dir("primary/base/many"), server.account());
@@ -207,30 +209,31 @@ fn neither_many_files_nor_many_relations_are_held_in_memory() {
     server.sql(&format!(
         "SET allow_system_table_mods = on;
          CREATE TABLE one (i int);
-         CREATE TEMP TABLE rows AS SELECT * FROM pg_class WHERE relname = 'one';
          INSERT INTO pg_class SELECT (c).* FROM (
             SELECT jsonb_populate_record(r, jsonb_build_object('oid', 1000000 + n, 'relfilenode', 1000000 + n,
                 'relname', 'a relation with a name of some length, number ' || n)) AS c
             FROM (SELECT p FROM pg_class p WHERE relname = 'one') AS o(r), generate_series(1, {rows}) n) x"
     ));
-    let told: serde_json::Value = serde_json::from_str(&pitr.ok(["backup", "--json"])).unwrap();
-    assert!(told["files"].as_u64().unwrap() > many, "{told}");
-    assert!(told["catalogue"]["relations"].as_u64().unwrap() > rows, "{told}");
-    let backup = peak(&pitr, &["-q", "backup"]);
-    let restored = peak(&pitr, &restore);
-    assert_eq!(std::fs::read_dir(copy.join("base/many")).unwrap().count() as u64, many);
-    std::fs::remove_dir_all(&copy).unwrap();
-    eprintln!("MiB of backup and restore: {few:?} with few, {backup} and {restored} with {many} files");
-    assert!(backup < few.0 + ROOM, "backup: {backup} MiB, with few files {} MiB", few.0);
-    assert!(restored < few.1 + ROOM, "restore: {restored} MiB, with few files {} MiB", few.1);
+    let many_of = (peak(&pitr, &["-q", "backup"]), restored(&pitr, "many"));
+    assert_eq!(std::fs::read_dir(dir.join("many/base/many")).unwrap().count() as u64, many);
+    let folders = std::fs::read_dir(dir.join("repo/main/0001/backup")).unwrap();
+    let last = folders.map(|folder| folder.unwrap().path()).max().unwrap();
+    let told: Backup = serde_json::from_slice(&std::fs::read(last.join("backup.json")).unwrap()).unwrap();
+    assert!(told.files > many && told.catalogue.unwrap().relations > rows);
+    eprintln!("MiB of backup and restore: {few:?} with few files, {many_of:?} with {many}");
+    assert!(many_of.0 < few.0 + ROOM, "backup: {} MiB, with few files {} MiB", many_of.0, few.0);
+    assert!(many_of.1 < few.1 + ROOM, "restore: {} MiB, with few files {} MiB", many_of.1, few.1);
 
     let store = S3Server::start(S3Kind::Moto);
     let mut bucket = pitr.repository(format!("s3://{}/many", store.bucket()));
     for (name, value) in store.environment() {
         bucket = bucket.env(name, value);
     }
-    let (backup, restored) = (peak(&bucket, &["-q", "backup"]), peak(&bucket, &restore));
-    eprintln!("with a bucket: {backup} and {restored}");
+    let backup = peak(&bucket, &["-q", "backup"]);
     assert!(backup < 150, "backup into a bucket: {backup} MiB");
-    assert!(restored < 150, "restore from a bucket: {restored} MiB");
+    // What a restore holds does not depend on the store; the same files once more are worth the time only there.
+    if is_long() {
+        let restored = restored(&bucket, "bucket");
+        assert!(restored < 150, "restore from a bucket: {restored} MiB");
+    }
 }
