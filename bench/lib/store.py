@@ -50,10 +50,15 @@ def start(tools):
     directory, port, tls = f"/tmp/pitr-bench-ceph-{os.getpid()}", free_port(), free_port()
     script = os.path.join(tools, "start-ceph-rgw.sh")
     keys = ("cephkey", "cephsecretcephsecret")
-    done = subprocess.run([script, directory, str(port), str(free_port()), str(tls)], capture_output=True,
-                          text=True, stdin=subprocess.DEVNULL)
     store = Store(f"https://127.0.0.1:{tls}", *keys, "bench", directory, f"{directory}/tls.pem")
     store.script = script
+    try:
+        done = subprocess.run([script, directory, str(port), str(free_port()), str(tls)], capture_output=True,
+                              text=True, stdin=subprocess.DEVNULL)
+    except BaseException:
+        # Ended by a signal: what was started by then would stay.
+        stop([store])
+        raise
     if done.returncode != 0:
         stop([store])
         raise Failed(f"Ceph did not start:\n{done.stderr[-2000:]}")
