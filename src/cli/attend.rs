@@ -139,8 +139,11 @@ fn command(global: &Global) -> anyhow::Result<Command> {
     if !own.exists() {
         bail!("this program's file was replaced");
     }
-    let mut command = Command::new(own);
-    command.arg("attend");
+    // A hook may have been called under a lock (`flock FILE pitr archive-push %p`), whose file is open in all of its
+    // descendants: kept open, it would stay locked for the next hook. A shell closes what is not ours; the server
+    // has called this hook by one.
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "exec \"$0\" \"$@\" 3>&- 4>&- 5>&- 6>&- 7>&- 8>&- 9>&-"]).arg(own).arg("attend");
     if let Some(config) = &global.config {
         command.env("PITR_CONFIG", config);
     }

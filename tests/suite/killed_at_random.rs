@@ -202,7 +202,7 @@ fn expect_no_gap(names: &BTreeSet<String>) {
 }
 
 /// The processes of this binary with this verb in this directory.
-fn processes(binary: &Path, cwd: &Path, verb: &str) -> Vec<rustix::process::Pid> {
+pub(crate) fn processes(binary: &Path, cwd: &Path, verb: &str) -> Vec<rustix::process::Pid> {
     let entries = std::fs::read_dir("/proc").unwrap().flatten();
     let numbers = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     numbers

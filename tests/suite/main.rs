@@ -22,6 +22,7 @@ mod killed_at_random;
 mod libpq_conventions;
 mod logins;
 mod looking_at_what_is_stored;
+mod one_process_that_stays;
 mod prefetch;
 mod promise_10_secrets_stay_secret;
 mod promise_1_acknowledged_is_durable;

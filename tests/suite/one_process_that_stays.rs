@@ -1,0 +1,156 @@
+//! `pitr attend`, which the hooks start: one for a server, never longer than it, replaced when anything about it is no longer so,
+//! and nobody ever waits because of it.
+
+use std::os::unix::fs::MetadataExt;
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::killed_at_random::processes;
+use crate::s3_through_the_binary::with_bucket;
+use crate::support::{Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until};
+
+struct World {
+    dir: TestDir,
+    pitr: Pitr,
+    server: Server,
+    _store: S3Server,
+}
+
+impl World {
+    /// A server that archives into a bucket: its first hook starts the process.
+    fn new(hook: impl FnOnce(&TestDir, &Pitr) -> String) -> Self {
+        let dir = TestDir::new();
+        let store = S3Server::start(S3Kind::Moto);
+        let pitr = with_bucket(&dir, &store, &store.bucket());
+        let server = Server::build(&dir, "primary")
+            .initdb("--wal-segsize=1")
+            .archive_command(&hook(&dir, &pitr))
+            .start();
+        server.archive_now();
+        Self { dir, pitr, server, _store: store }
+    }
+
+    fn those_who_stay(&self) -> Vec<Pid> {
+        processes(self.pitr.binary(), &self.server.data, "attend")
+    }
+
+    #[track_caller]
+    fn the_one(&self) -> Pid {
+        let found = self.those_who_stay();
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0]
+    }
+}
+
+fn plain(_: &TestDir, pitr: &Pitr) -> String {
+    pitr.hook("archive-push %p")
+}
+
+#[test]
+fn one_process_serves_all_calls_and_ends_with_its_server() {
+    let mut world = World::new(plain);
+    let first = world.the_one();
+    world.server.archive_now();
+    assert_eq!(world.the_one(), first);
+    world.server.stop(StopMode::Fast);
+    wait_until("it ends after its server", 20, || world.those_who_stay().is_empty());
+    world.server.start();
+    world.server.archive_now();
+    let second = world.the_one();
+    world.server.stop(StopMode::Kill);
+    wait_until("it ends after a server that was killed", 20, || world.those_who_stay().is_empty());
+    assert_ne!(first, second);
+}
+
+#[test]
+fn a_lock_that_a_hook_is_called_under_is_free_when_the_hook_is_done() {
+    let world = World::new(|dir, pitr| {
+        let lock = dir.join("lock");
+        std::fs::write(&lock, "").unwrap();
+        dir.account().own(&lock);
+        format!("flock -n {} env {}", lock.display(), pitr.hook("archive-push %p"))
+    });
+    world.the_one();
+    for _ in 0..3 {
+        world.server.archive_now();
+    }
+    assert!(!world.server.log().contains("archive command failed"), "{}", world.server.log_tail());
+    drop(world.dir);
+}
+
+#[test]
+fn one_that_is_stopped_holds_nobody_up_for_long_and_is_replaced() {
+    let world = World::new(plain);
+    let stopped = world.the_one();
+    kill_process(stopped, Signal::STOP).unwrap();
+    world.server.archive_now();
+    world.server.archive_now();
+    let all = world.those_who_stay();
+    assert!(all.len() == 2 && all.contains(&stopped), "{all:?}");
+    // Continued, it finds that another one has its place.
+    kill_process(stopped, Signal::CONT).unwrap();
+    wait_until("the old one ends", 20, || !world.those_who_stay().contains(&stopped));
+    world.the_one();
+}
+
+#[test]
+fn with_other_settings_another_process_does_the_work() {
+    let world = World::new(plain);
+    let first = world.the_one();
+    let setting = world.pitr.clone().env("PITR_ARCHIVE_COMPRESSION_LEVEL", "1").hook("archive-push %p");
+    world.server.append_setting("archive_command", &setting);
+    world.server.sql("SELECT pg_reload_conf()");
+    wait_until("another process has taken over", 60, || {
+        world.server.archive_now();
+        !world.those_who_stay().contains(&first)
+    });
+    world.server.archive_now();
+    assert_ne!(world.the_one(), first);
+}
+
+#[test]
+fn without_its_socket_or_its_spool_it_ends_and_the_hooks_go_on() {
+    let world = World::new(plain);
+    let first = world.the_one();
+    let spool = world.dir.join("spool");
+    let owner = spool.metadata().unwrap().uid();
+    assert_eq!(owner, world.server.data.metadata().unwrap().uid());
+    std::fs::remove_dir_all(&spool).unwrap();
+    wait_until("it ends", 20, || !world.those_who_stay().contains(&first));
+    world.server.archive_now();
+    // Something else stands where the socket was.
+    for entry in std::fs::read_dir(&spool).unwrap().flatten() {
+        let socket = entry.path().join("hooks.sock");
+        if socket.exists() {
+            std::fs::remove_file(&socket).unwrap();
+            std::fs::write(&socket, "no socket").unwrap();
+        }
+    }
+    world.server.archive_now();
+    assert!(!world.server.log().contains("archive command failed"), "{}", world.server.log_tail());
+}
+
+#[test]
+fn a_backlog_into_a_directory_starts_one_and_a_single_segment_does_not() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let pitr = Pitr::new(&dir);
+    let server = Server::build(&dir, "primary")
+        .initdb("--wal-segsize=1")
+        .archive_command(&pitr.hook("archive-push %p"))
+        .start();
+    let there = || processes(pitr.binary(), &server.data, "attend");
+    server.archive_now();
+    server.archive_now();
+    assert!(there().is_empty(), "nothing is gained by a process for one segment");
+    server.append_setting("archive_command", "false");
+    server.sql("SELECT pg_reload_conf(); CREATE TABLE t (v text)");
+    for _ in 0..20 {
+        server.sql("INSERT INTO t SELECT repeat(md5(n::text), 20) FROM generate_series(1, 1000) n");
+        server.switch_wal();
+    }
+    server.append_setting("archive_command", &pitr.hook("archive-push %p"));
+    server.sql("SELECT pg_reload_conf()");
+    wait_until("a process reads ahead", 60, || !there().is_empty());
+    server.archive_now();
+}
