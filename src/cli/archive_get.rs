@@ -99,7 +99,7 @@ impl GetArgs {
             }
             Err(e @ GetError::Gap { from, .. }) => {
                 let hint = format!(
-                    "is it in a repository that is not configured here? to before the gap: pitr restore --target-lsn or --target-time, before {from}"
+                    "is it in a repository that is not configured here, or was the server lost while it was archived? to before the gap: pitr restore --target-lsn or --target-time, before {from}"
                 );
                 Err(Stop::Failed(e.into(), Some(hint)))
             }

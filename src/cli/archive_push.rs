@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use super::attend::{ahead_options, ask_attendant, push_options};
+use super::attend::{ahead_options, ask_attendant, push_options, put_away_what_recovery_left};
 use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
 use crate::daemon::{Answer, Work};
@@ -28,6 +28,7 @@ impl PushArgs {
         if self.is_done_by_attendant(&settings, global, &cwd) {
             return Ok(());
         }
+        put_away_what_recovery_left(&cwd);
         let options = push_options(&settings, global);
         let storages = settings.storages_within(settings.push_retry)?;
         let ahead = ahead_options(&settings, &cwd, MOST_AT_ONCE);

@@ -54,7 +54,7 @@ enum Verb {
     ArchiveGet(archive_get::GetArgs),
     /// Stays between the hooks' calls; they start it.
     #[command(hide = true)]
-    Attend,
+    Attend(attend::AttendArgs),
     /// Takes a base backup over the replication protocol.
     Backup(backup::BackupArgs),
     /// Brings a database back to a moment: proves the plan, then writes the data directory.
@@ -115,7 +115,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
     let done = match &cli.verb {
         Verb::ArchivePush(args) => args.run(&cli.global),
         Verb::ArchiveGet(args) => args.run(&cli.global),
-        Verb::Attend => attend::run(&cli.global),
+        Verb::Attend(args) => attend::run(args, &cli.global),
         Verb::Backup(args) => take_backup::run(args, &cli.global),
         Verb::Restore(args) => args.run(&cli.global),
         Verb::Events(args) => args.run(&cli.global),

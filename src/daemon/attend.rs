@@ -82,8 +82,9 @@ pub fn attend(
                 Err(e) => return Err(e),
             }
         }
-        // From now on hooks find nobody here, and start another one.
+        // From now on hooks find nobody here, and start another one. Those who were just too late hear it at once.
         at.abandon(place);
+        while listener.accept().is_ok() {}
         Ok(())
     })
 }

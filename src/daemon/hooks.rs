@@ -7,7 +7,7 @@ use super::Duty;
 use crate::operation::archive_get::GetOptions;
 use crate::operation::archive_get::window::{Window, WindowOptions};
 use crate::operation::archive_push::{AheadOptions, PushAhead, PushOptions};
-use crate::operation::data_directory::Postmaster;
+use crate::operation::data_directory::{Postmaster, is_recovering};
 use crate::repository::HostMemory;
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
@@ -99,6 +99,10 @@ impl Duty for Hooks {
 
     fn take(&self, file: WalFileName) -> Option<PathBuf> {
         let told = &self.told;
+        // Somebody may ask by hand, in a server that writes its own WAL.
+        if !is_recovering(&told.data_directory) {
+            return None;
+        }
         let window = self.kept(&self.window, |storages| {
             let (memory, directory) = (told.memory.clone(), told.data_directory.clone());
             Window::open(storages, memory, directory, told.get.clone(), told.window, told.clock)

@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use crate::durable;
 
-const SOCKET: &str = "hooks.sock";
-const LOCK: &str = "hooks.lock";
 const LONGEST_LOCK: Duration = Duration::from_secs(1);
 
-/// The folder of one data directory in the spool.
+/// The folder of one data directory in the spool, and the name of the work that is done there.
 #[derive(Debug, Clone)]
 pub struct MeetingPoint {
     folder: PathBuf,
+    socket: String,
+    lock: String,
 }
 
 /// A socket's place in its file system: another one under the same name is another process's.
@@ -29,9 +29,10 @@ pub struct MeetingPoint {
 pub(super) struct Place(u64, u64);
 
 impl MeetingPoint {
-    /// In `folder`, which is made when a process is started.
-    pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+    /// In `folder`, which is made when a process is started. Those who use another `name` have a process of their own:
+    /// the two hooks of one server may have other settings.
+    pub fn new(folder: impl Into<PathBuf>, name: &str) -> Self {
+        Self { folder: folder.into(), socket: format!("{name}.sock"), lock: format!("{name}.lock") }
     }
 
     /// A connection to the process, if one is there.
@@ -43,7 +44,7 @@ impl MeetingPoint {
 
     /// Where the socket stands now.
     pub(super) fn place(&self) -> Option<Place> {
-        let meta = std::fs::symlink_metadata(self.folder.join(SOCKET)).ok()?;
+        let meta = std::fs::symlink_metadata(self.folder.join(&self.socket)).ok()?;
         Some(Place(meta.dev(), meta.ino()))
     }
 
@@ -54,7 +55,7 @@ impl MeetingPoint {
         if self.connect().is_ok() {
             return Ok(());
         }
-        durable::remove(&self.folder.join(SOCKET)).map_err(io::Error::other)?;
+        durable::remove(&self.folder.join(&self.socket)).map_err(io::Error::other)?;
         start(self.at_short_path(|path| UnixListener::bind(path))?)
     }
 
@@ -62,12 +63,12 @@ impl MeetingPoint {
     pub(super) fn abandon(&self, place: Option<Place>) {
         let Ok(_lock) = self.lock() else { return };
         if place.is_some() && self.place() == place {
-            drop(durable::remove(&self.folder.join(SOCKET)));
+            drop(durable::remove(&self.folder.join(&self.socket)));
         }
     }
 
     fn lock(&self) -> io::Result<File> {
-        let file = durable::lock_file(&self.folder.join(LOCK)).map_err(io::Error::other)?;
+        let file = durable::lock_file(&self.folder.join(&self.lock)).map_err(io::Error::other)?;
         let begun = Instant::now();
         // It is held for moments. One who is stopped while holding it must not stop the others.
         while let Err(refused) = file.try_lock() {
@@ -85,7 +86,7 @@ impl MeetingPoint {
     /// A socket's path may have 107 bytes, and a spool's more: through the open folder it is short.
     fn at_short_path<T>(&self, with: impl FnOnce(&Path) -> io::Result<T>) -> io::Result<T> {
         let folder = durable::open_dir(&self.folder).map_err(|e| e.source)?;
-        with(&PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_fd().as_raw_fd())))
+        with(&PathBuf::from(format!("/proc/self/fd/{}/{}", folder.as_fd().as_raw_fd(), self.socket)))
     }
 }
 

@@ -70,7 +70,7 @@ fn push(path: &str) -> Work {
 #[test]
 fn what_is_done_is_answered_and_everything_else_is_left_to_the_hook() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     let duty = Made::default();
     attended(&at, &duty, || {
         assert_eq!(call(&at, "mine", push("pg_wal/good")), Some(Answer::Durable));
@@ -86,7 +86,7 @@ fn what_is_done_is_answered_and_everything_else_is_left_to_the_hook() {
 #[test]
 fn without_a_process_the_hook_is_told_at_once() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     assert_eq!(call(&at, "mine", push("good")), None);
     // One that was killed leaves its socket behind.
     drop(established(&at));
@@ -101,7 +101,7 @@ fn without_a_process_the_hook_is_told_at_once() {
 #[test]
 fn a_hook_with_other_settings_is_not_served_and_ends_the_process() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     let duty = Made::default();
     let (stop, listener) = (AtomicBool::new(false), established(&at));
     std::thread::scope(|scope| {
@@ -116,7 +116,7 @@ fn a_hook_with_other_settings_is_not_served_and_ends_the_process() {
 #[test]
 fn only_one_process_is_started() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     attended(&at, &Made::default(), || {
         at.establish(|_| panic!("there is one")).unwrap();
     });
@@ -125,7 +125,7 @@ fn only_one_process_is_started() {
 #[test]
 fn work_that_takes_long_is_waited_for() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     let duty = Made { slow: Some(wire::HEARTBEAT * 5 / 2), ..Made::default() };
     attended(&at, &duty, || {
         assert_eq!(call(&at, "mine", push("good")), Some(Answer::Durable));
@@ -137,7 +137,7 @@ fn work_that_takes_long_is_waited_for() {
 #[test]
 fn a_panic_in_the_process_is_no_answer() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     let duty = Made { panics: true, ..Made::default() };
     attended(&at, &duty, || assert_eq!(call(&at, "mine", push("good")), None));
 }
@@ -145,7 +145,7 @@ fn a_panic_in_the_process_is_no_answer() {
 #[test]
 fn a_process_that_is_stopped_is_given_up_and_replaced() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     // It listens, and nobody accepts.
     let _stopped = established(&at);
     assert_eq!(call(&at, "mine", push("good")), None);
@@ -158,7 +158,7 @@ fn a_process_that_is_stopped_is_given_up_and_replaced() {
 #[test]
 fn a_call_that_makes_no_sense_is_passed_over() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("folder"));
+    let at = MeetingPoint::new(dir.path().join("folder"), "push");
     attended(&at, &Made::default(), || {
         let mut stream = at.connect().unwrap();
         stream.write_all(b"GET / HTTP/1.1\r\n\r\n").unwrap();
@@ -170,7 +170,7 @@ fn a_call_that_makes_no_sense_is_passed_over() {
 #[test]
 fn a_spool_with_a_long_path_is_as_good() {
     let dir = tempfile::tempdir().unwrap();
-    let at = MeetingPoint::new(dir.path().join("x".repeat(200)).join("y".repeat(100)));
+    let at = MeetingPoint::new(dir.path().join("x".repeat(200)).join("y".repeat(100)), "push");
     attended(&at, &Made::default(), || {
         assert_eq!(call(&at, "mine", push("good")), Some(Answer::Durable));
     });

@@ -3,6 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use pitr::storage::{S3Storage, Storage};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::killed_at_random::processes;
@@ -13,6 +14,7 @@ struct World {
     dir: TestDir,
     pitr: Pitr,
     server: Server,
+    storage: S3Storage,
     _store: S3Server,
 }
 
@@ -21,13 +23,15 @@ impl World {
     fn new(hook: impl FnOnce(&TestDir, &Pitr) -> String) -> Self {
         let dir = TestDir::new();
         let store = S3Server::start(S3Kind::Moto);
-        let pitr = with_bucket(&dir, &store, &store.bucket());
+        let bucket = store.bucket();
+        let pitr = with_bucket(&dir, &store, &bucket);
+        let storage = S3Storage::new(store.options(&bucket, "prod"));
         let server = Server::build(&dir, "primary")
             .initdb("--wal-segsize=1")
             .archive_command(&hook(&dir, &pitr))
             .start();
         server.archive_now();
-        Self { dir, pitr, server, _store: store }
+        Self { dir, pitr, server, storage, _store: store }
     }
 
     fn those_who_stay(&self) -> Vec<Pid> {
@@ -120,7 +124,7 @@ fn without_its_socket_or_its_spool_it_ends_and_the_hooks_go_on() {
     world.server.archive_now();
     // Something else stands where the socket was.
     for entry in std::fs::read_dir(&spool).unwrap().flatten() {
-        let socket = entry.path().join("hooks.sock");
+        let socket = entry.path().join("push.sock");
         if socket.exists() {
             std::fs::remove_file(&socket).unwrap();
             std::fs::write(&socket, "no socket").unwrap();
@@ -128,6 +132,63 @@ fn without_its_socket_or_its_spool_it_ends_and_the_hooks_go_on() {
     }
     world.server.archive_now();
     assert!(!world.server.log().contains("archive command failed"), "{}", world.server.log_tail());
+}
+
+/// The endpoint is switched to a mirror that has the same identity and not all the objects; or an object is deleted.
+#[test]
+fn what_was_pushed_ahead_into_a_bucket_is_acknowledged_only_while_it_is_there() {
+    let mut world = World::new(plain);
+    world.server.append_setting("archive_command", "false");
+    world.server.sql("SELECT pg_reload_conf(); CREATE TABLE t (v text)");
+    let mut names = Vec::new();
+    for _ in 0..6 {
+        world.server.sql("INSERT INTO t SELECT repeat(md5(n::text), 20) FROM generate_series(1, 1000) n");
+        names.push(world.server.switch_wal());
+    }
+    // From here on the hooks are called by hand; the files are still in pg_wal.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    let hook = world.pitr.clone().in_dir(&world.server.data);
+    let ready: Vec<String> = std::fs::read_dir(world.server.file("pg_wal/archive_status"))
+        .unwrap()
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".ready").map(str::to_owned))
+        .collect::<std::collections::BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    assert!(ready.len() >= 5, "{ready:?}");
+    hook.run(["archive-push", &format!("pg_wal/{}", ready[0])]).expect_code(0);
+    let storage = &world.storage;
+    let object = |name: &str| format!("main/0001/wal/00000001/{}/{name}.zst", &name[8..16]);
+    let last = object(&ready[2]);
+    wait_until("the next ones are pushed ahead", 60, || storage.size(&last).unwrap().is_some());
+    wait_until("its proof is written", 20, || {
+        crate::read_ahead::backlog::proofs_below(&world.dir.join("spool"))
+            .iter()
+            .any(|path| path.file_stem().unwrap() == ready[2].as_str())
+    });
+    storage.delete(&last).unwrap();
+    hook.run(["archive-push", &format!("pg_wal/{}", ready[2])]).expect_code(0);
+    assert!(storage.size(&last).unwrap().is_some(), "acknowledged, and not stored");
+    world.server.stop(StopMode::Immediate);
+}
+
+#[test]
+fn what_a_killed_process_left_in_pg_wal_goes_with_the_next_segment() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let pitr = Pitr::new(&dir);
+    let server = Server::build(&dir, "primary")
+        .initdb("--wal-segsize=1")
+        .archive_command(&pitr.hook("archive-push %p"))
+        .start();
+    let left = server.file("pg_wal/.pitr-ahead");
+    std::fs::create_dir(&left).unwrap();
+    for name in ["in-use", "000000010000000000000042"] {
+        std::fs::write(left.join(name), "").unwrap();
+    }
+    server.account().own_tree(&left);
+    server.archive_now();
+    assert!(!left.exists());
 }
 
 #[test]

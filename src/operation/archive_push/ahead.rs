@@ -165,7 +165,7 @@ impl Shared {
         Asked { shared: self, name }
     }
 
-    /// What a proof says, if all that it names is still so. The repositories are asked who they are in any case.
+    /// What a proof says, if all that it names is still so. The repositories are asked in any case who they are, and whether they still hold it.
     fn answer(&self, path: &Path, name: WalFileName) -> Option<Pushed> {
         let proof = self.proofs.find(name)?;
         let holds = self.is_of(&proof, path, name) && self.are_known(&proof).is_some();
@@ -198,9 +198,9 @@ impl Shared {
             if repository.descriptor().identity != place.identity {
                 return None;
             }
-            // A directory tells for nothing whether the object still stands there; of a bucket one answer is enough.
-            if place.url.starts_with("file:") {
-                storage.size(&place.object).ok()??;
+            // The same identity may answer from a mirror that lacks the object, or from a disk that was rolled back.
+            if place.stored.is_none() || storage.size(&place.object).ok()? != place.stored {
+                return None;
             }
         }
         Some(())
@@ -298,7 +298,10 @@ impl Shared {
             .push(path, now, Company::Others)
             .inspect_err(|error| tracing::debug!(%error, "not pushed ahead"))
             .ok()?;
-        let Some(proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };
+        let Some(mut proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };
+        for (place, Door { storage, .. }) in proof.repositories.iter_mut().zip(&self.doors) {
+            place.stored = Some(storage.size(&place.object).ok()??);
+        }
         self.proofs
             .keep(name, &proof)
             .inspect_err(|error| tracing::debug!(%name, %error, "pushed ahead without a proof"))

@@ -72,6 +72,9 @@ pub(super) struct Place {
     pub(super) epoch: u32,
     /// Its first copy's name below the root.
     pub(super) object: String,
+    /// That object's stored bytes, as the store told them after the push.
+    #[serde(default)]
+    pub(super) stored: Option<u64>,
 }
 
 /// One file, durable in every repository that was configured.
@@ -157,6 +160,8 @@ impl Proofs {
     /// The proof of a file; what is not understood is none.
     pub(super) fn find(&self, name: WalFileName) -> Option<Proof> {
         let mut bytes = Vec::new();
+        // Opening a pipe would wait for its writer for ever.
+        std::fs::metadata(self.path(name)).ok().filter(std::fs::Metadata::is_file)?;
         File::open(self.path(name)).ok()?.take(LONGEST).read_to_end(&mut bytes).ok()?;
         let proof: Proof = serde_json::from_slice(&bytes).ok()?;
         (proof.format == FORMAT).then_some(proof)
@@ -270,6 +275,7 @@ mod tests {
             identity: "ab".to_owned(),
             epoch: 1,
             object: "main/0001/wal/00000002.history.zst".to_owned(),
+            stored: Some(1),
         };
         let proof = Proof {
             format: FORMAT,

@@ -139,6 +139,6 @@ pub(super) fn looked(outcome: &Outcome) -> bool {
     outcome.stderr.contains("beside another copy")
 }
 
-pub(super) fn proofs_below(spool: &Path) -> Vec<PathBuf> {
+pub(crate) fn proofs_below(spool: &Path) -> Vec<PathBuf> {
     tree(spool).into_keys().filter(|path| path.contains("/pushed/")).map(|path| spool.join(path)).collect()
 }

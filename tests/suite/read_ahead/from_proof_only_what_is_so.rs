@@ -157,6 +157,35 @@ fn a_repository_that_is_another_one_now_acknowledges_nothing() {
     }
 }
 
+/// The same identity may answer from a mirror that lacks the object, or from a disk that was rolled back.
+#[test]
+fn an_object_that_is_gone_or_cut_short_since_is_stored_again() {
+    let backlog = Backlog::new();
+    let [_, second, third, ..] = &backlog.names[..] else { panic!("too few segments") };
+    backlog.read_ahead();
+    fs::remove_file(backlog.object(second).unwrap()).unwrap();
+    backlog.push(second).expect_code(0);
+    assert!(backlog.object(second).is_some(), "acknowledged, and not stored");
+    let file = fs::File::options().write(true).open(backlog.object(third).unwrap()).unwrap();
+    file.set_len(0).unwrap();
+    let answer = backlog.push(third);
+    answer.expect_code(0);
+    assert!(looked(&answer), "acknowledged from an empty object: {answer:?}");
+}
+
+#[test]
+fn a_proof_that_is_a_pipe_is_none_and_nobody_waits_for_its_writer() {
+    let backlog = Backlog::new();
+    let second = &backlog.names[1];
+    backlog.read_ahead();
+    let proof = backlog.proof(second).unwrap();
+    fs::remove_file(&proof).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&proof).status().unwrap().success());
+    let answer = backlog.push(second);
+    answer.expect_code(0);
+    assert!(looked(&answer), "{answer:?}");
+}
+
 #[test]
 fn with_another_or_one_more_repository_or_another_cluster_or_system_a_proof_says_nothing() {
     let backlog = Backlog::new();
