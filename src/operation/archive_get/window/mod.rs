@@ -2,7 +2,7 @@
 //!
 //! While the server replays one segment, the next ones are fetched, decompressed, verified and brought to the
 //! disk; what is asked for is then handed over by a rename. [`Window`] belongs to a process that stays; the hook
-//! asks it first, puts what it is handed into place with [`deliver`], and in every other case does the whole work
+//! asks it first, puts what it is handed into place with [`deliver()`], and in every other case does the whole work
 //! itself. So the window has one thing to say, "here it is", and no way to say "absent": a file that is not there
 //! yet, damaged, cut off, of another system, or in a store that fails is the hook's to judge.
 //!
@@ -161,7 +161,7 @@ impl Window {
     }
 
     /// A file that stands ready in the window's directory, whole, verified, and with its bytes on the disk, to be
-    /// put into place by [`deliver`]. What is not there yet is fetched first. `None` says nothing about it: ask
+    /// put into place by [`deliver()`]. What is not there yet is fetched first. `None` says nothing about it: ask
     /// the repositories yourself.
     pub fn take(&self, file: WalFileName) -> Option<PathBuf> {
         match file {
