@@ -4,7 +4,7 @@ use std::fs;
 
 use pitr::storage::{S3Storage, Storage};
 
-use super::backlog::Backlog;
+use super::backlog::{Backlog, looked};
 use crate::support::{Finished, S3Kind, S3Server};
 
 #[test]
@@ -26,14 +26,28 @@ fn a_bucket_answers_from_proofs_and_acknowledges_nothing_once_it_was_emptied_or_
     for name in [second, third] {
         assert!(names().iter().any(|object| object.ends_with(&format!("/{name}.zst"))), "{name}");
     }
-    // Only a proof can answer without the object: that the bucket is the same one is all that is asked.
+    // The bucket is the same one, and has lost the object.
     let object = names().into_iter().find(|object| object.ends_with(&format!("/{second}.zst"))).unwrap();
     storage.delete(&object).unwrap();
     backlog.push(second).expect_code(0);
-    assert_eq!((backlog.proof(second), storage.size(&object).unwrap()), (None, None));
+    assert!(storage.size(&object).unwrap().is_some(), "acknowledged, and not stored");
+    assert_eq!(backlog.proof(second), None);
 
+    // Other bytes of the same size: a push would read them and say so, an answer from a proof asks for the size.
+    let object = names().into_iter().find(|object| object.ends_with(&format!("/{third}.zst"))).unwrap();
+    let mut bytes = storage.read(&object).unwrap().unwrap().to_vec();
+    let at = bytes.len() - 50;
+    bytes[at] ^= 1;
+    storage.delete(&object).unwrap();
+    storage.create(&object, bytes.into()).unwrap();
     let proof = backlog.proof(third).unwrap();
     let kept = fs::read(&proof).unwrap();
+    let answer = backlog.push(third);
+    answer.expect_code(0);
+    assert!(!looked(&answer), "{answer:?}");
+
+    fs::write(&proof, &kept).unwrap();
+    backlog.server.dir.account().own(&proof);
     names().iter().for_each(|object| storage.delete(object).unwrap());
     backlog.push(third).expect_code(1);
     // Another host begins anew under the same URL.
