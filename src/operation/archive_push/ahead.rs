@@ -165,7 +165,8 @@ impl Shared {
         Asked { shared: self, name }
     }
 
-    /// What a proof says, if all that it names is still so. The repositories are asked in any case who they are, and whether they still hold it.
+    /// What a proof says, if all that it names is still so. The repositories are asked in any case who they are, and
+    /// whether they still hold it.
     fn answer(&self, path: &Path, name: WalFileName) -> Option<Pushed> {
         let proof = self.proofs.find(name)?;
         let holds = self.is_of(&proof, path, name) && self.are_known(&proof).is_some();
