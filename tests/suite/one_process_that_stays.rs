@@ -3,7 +3,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use pitr::storage::{S3Storage, Storage};
+use pitr::storage::{RetryStorage, S3Storage, Storage};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::killed_at_random::processes;
@@ -14,7 +14,7 @@ struct World {
     dir: TestDir,
     pitr: Pitr,
     server: Server,
-    storage: S3Storage,
+    storage: RetryStorage<S3Storage>,
     _store: S3Server,
 }
 
@@ -25,7 +25,7 @@ impl World {
         let store = S3Server::start(S3Kind::Moto);
         let bucket = store.bucket();
         let pitr = with_bucket(&dir, &store, &bucket);
-        let storage = S3Storage::new(store.options(&bucket, "prod"));
+        let storage = store.patient(&bucket, "prod");
         let server = Server::build(&dir, "primary")
             .initdb("--wal-segsize=1")
             .archive_command(&hook(&dir, &pitr))

@@ -112,7 +112,7 @@ fn the_whole_way_leaves_no_secret_anywhere() {
     }
     expect_clean_tree(&dir.join("spool"));
 
-    let storage = pitr::storage::S3Storage::new(store.options(&bucket, "p"));
+    let storage = store.patient(&bucket, "p");
     let mut names = Vec::new();
     storage.list("", None, &mut |object| names.push(object.name)).unwrap();
     assert!(names.len() > 5, "{names:?}");

@@ -5,19 +5,15 @@ use std::path::Path;
 use std::process::Stdio;
 
 use pitr::repository::backup_set::format::Backup;
-use pitr::storage::{S3Storage, Storage};
+use pitr::storage::Storage;
 
 use super::{restore_by_hand, started, verify};
 use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir};
 
 /// Takes a backup and looks at its process: the greatest memory in MiB.
 fn measured(pitr: &Pitr) -> (u64, Backup) {
-    let mut child = pitr
-        .command(["backup", "--wal=include", "--json"])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child =
+        pitr.command(["backup", "--wal=include", "--json"]).stdout(Stdio::piped()).spawn().unwrap();
     let mut peak = 0;
     while child.try_wait().unwrap().is_none() {
         let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap_or_default();
@@ -28,11 +24,12 @@ fn measured(pitr: &Pitr) -> (u64, Backup) {
     }
     let mut said = String::new();
     child.stdout.take().unwrap().read_to_string(&mut said).unwrap();
+    assert!(child.wait().unwrap().success(), "the backup has failed, see above");
     (peak, serde_json::from_str(&said).unwrap())
 }
 
 /// Everything of a bucket as files, for tools that know nothing of buckets.
-fn download(storage: &S3Storage, to: &Path) {
+fn download(storage: &impl Storage, to: &Path) {
     let mut names = Vec::new();
     storage.list("", None, &mut |object| names.push(object.name)).unwrap();
     for name in names {
@@ -72,7 +69,7 @@ fn a_big_file_takes_no_more_memory_into_a_directory_or_a_bucket() {
     eprintln!("s3://: {peak} MiB for {} MiB in {} parts", backup.size >> 20, backup.archives[0].parts);
     assert!(peak > 0 && peak < 150, "{peak} MiB");
     let mirror = dir.join("mirror");
-    download(&S3Storage::new(store.options(&bucket, "some/prefix")), &mirror);
+    download(&store.patient(&bucket, "some/prefix"), &mirror);
     verify(&server, &restore_by_hand(&mirror, &backup, &dir.join("restored")));
 }
 

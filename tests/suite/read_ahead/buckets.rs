@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use pitr::storage::{S3Storage, Storage};
+use pitr::storage::Storage;
 
 use super::backlog::{Backlog, looked};
 use crate::support::{Finished, S3Kind, S3Server};
@@ -15,7 +15,7 @@ fn a_bucket_answers_from_proofs_and_acknowledges_nothing_once_it_was_emptied_or_
         let pitr = pitr.repository(format!("s3://{bucket}/prod"));
         store.environment().into_iter().fold(pitr, |pitr, (name, value)| pitr.env(name, value))
     });
-    let storage = S3Storage::new(store.options(&bucket, "prod"));
+    let storage = store.patient(&bucket, "prod");
     let names = || {
         let mut names = Vec::new();
         storage.list("", None, &mut |object| names.push(object.name)).unwrap();

@@ -11,7 +11,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use pitr::storage::{S3Options, S3Storage};
+use pitr::storage::{RetryStorage, S3Options, S3Storage};
 
 /// Which server a test wants.
 #[derive(Debug, Clone, Copy)]
@@ -76,6 +76,7 @@ impl S3Server {
                 .behavior_version(aws_sdk_s3::config::BehaviorVersion::v2026_01_12())
                 .endpoint_url(&self.endpoint)
                 .force_path_style(true)
+                .retry_config(aws_sdk_s3::config::retry::RetryConfig::standard().with_max_attempts(8))
                 .region(aws_sdk_s3::config::Region::new("us-east-1"))
                 .credentials_provider(aws_sdk_s3::config::Credentials::new(key, secret, None, None, "test"))
                 .build();
@@ -93,6 +94,11 @@ impl S3Server {
             keys: Some(self.keys.clone()),
             ..S3Options::new(bucket, prefix)
         }
+    }
+
+    /// A storage in `bucket` that asks again what the server refuses for a moment, as it does on a loaded machine.
+    pub(crate) fn patient(&self, bucket: &str, prefix: &str) -> RetryStorage<S3Storage> {
+        RetryStorage::new(S3Storage::new(self.options(bucket, prefix)), std::time::Duration::from_secs(60))
     }
 
     /// A storage in a new bucket.

@@ -3,12 +3,12 @@
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use pitr::storage::{S3Storage, Storage};
+use pitr::storage::Storage;
 
 use super::{Archive, Verified, lost};
 use crate::support::{S3Kind, S3Server};
 
-fn copy_into(storage: &S3Storage, root: &Path, folder: &Path) {
+fn copy_into(storage: &impl Storage, root: &Path, folder: &Path) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.is_dir() {
@@ -26,7 +26,7 @@ fn a_bucket_is_verified_as_a_directory_is() {
     let a = &archive;
     let server = S3Server::start(S3Kind::Moto);
     let bucket = server.bucket();
-    let storage = S3Storage::new(server.options(&bucket, "prod"));
+    let storage = server.patient(&bucket, "prod");
     copy_into(&storage, &a.root(), &a.root());
     let pitr = server
         .environment()
