@@ -11,7 +11,7 @@ use super::settings::{Global, Settings};
 use super::{Stop, complain, cwd, now};
 use crate::daemon::{Answer, Work};
 use crate::operation::archive_get::window::deliver;
-use crate::operation::archive_get::{GetError, archive_get};
+use crate::operation::archive_get::{GetError, archive_get, is_asked_by_the_server};
 use crate::operation::data_directory::is_recovering;
 use crate::types::WalFileName;
 
@@ -68,14 +68,14 @@ impl GetArgs {
             let storages = settings.storages_within(budget)?;
             anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
         };
-        let found = match self.is_handed_over(&settings, global, &cwd, file) {
+        let found = match self.handed_over(&settings, global, &cwd, file) {
+            Some(known) => known,
             // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
-            Ok(false) if settings.repositories.len() > 1 => match within(Duration::ZERO)? {
+            None if settings.repositories.len() > 1 => match within(Duration::ZERO)? {
                 Err(e) if e.is_unreachable() => within(settings.get_retry)?,
                 found => found,
             },
-            Ok(false) => within(settings.get_retry)?,
-            found => found,
+            None => within(settings.get_retry)?,
         };
         match found {
             Ok(true) => Ok(()),
@@ -109,22 +109,26 @@ impl GetArgs {
 }
 
 impl GetArgs {
-    /// Whether the process that stays had the file, and it is in its place now. Everything else is found out by this
-    /// one, absence above all.
-    fn is_handed_over(
+    /// What the process that stays knows: that the file is in its place now, or that it is in no repository. Everything
+    /// else is found out by this one.
+    fn handed_over(
         &self,
         settings: &Settings,
         global: &Global,
         cwd: &Path,
         file: WalFileName,
-    ) -> Result<bool, GetError> {
+    ) -> Option<Result<bool, GetError>> {
         if settings.prefetch == 0 {
-            return Ok(false);
+            return None;
         }
-        let worth = || is_recovering(cwd) && matches!(file, WalFileName::Segment(_));
-        match ask_attendant(settings, global, cwd, &self.destination, worth, Work::Get(file.to_string())) {
-            Some(Answer::Ready(path)) => deliver(&path, file, &self.destination, cwd),
-            _ => Ok(false),
+        let worth = || is_recovering(cwd);
+        match ask_attendant(settings, global, cwd, &self.destination, worth, Work::Get(file.to_string()))? {
+            Answer::Ready(path) => match deliver(&path, file, &self.destination, cwd) {
+                Ok(false) => None,
+                placed => Some(placed),
+            },
+            Answer::Absent if is_asked_by_the_server(file, &self.destination, cwd) => Some(Ok(false)),
+            _ => None,
         }
     }
 }

@@ -27,10 +27,21 @@ pub trait Duty: Sync {
     fn fingerprint(&self) -> &str;
     /// Whether the file at `path` is durable everywhere, and nothing is to be said about it.
     fn push(&self, path: &Path) -> bool;
-    /// Where the verified file stands.
-    fn take(&self, file: WalFileName) -> Option<PathBuf>;
+    /// What is to be said about a file that the server's recovery asks for.
+    fn take(&self, file: WalFileName) -> Finding;
     /// Called once a second: whether there is still a server to work for.
     fn is_needed(&self) -> bool;
+}
+
+/// A file that recovery asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Finding {
+    /// It stands here, verified.
+    Ready(PathBuf),
+    /// Every repository was asked for it just now, and has proved that it does not hold it.
+    Absent,
+    /// Nothing that could be relied upon.
+    Unknown,
 }
 
 /// Answers the hooks until nobody has called for `idle`, the duty is over, `stop` is set, a hook with another
@@ -124,9 +135,10 @@ fn work(duty: &dyn Duty, work: Work) -> Answer {
     match work {
         Work::Push(path) if duty.push(&path) => Answer::Durable,
         Work::Push(_) => Answer::Declined,
-        Work::Get(name) => match name.parse().ok().and_then(|file| duty.take(file)) {
-            Some(path) => Answer::Ready(path),
-            None => Answer::Declined,
+        Work::Get(name) => match name.parse().map(|file| duty.take(file)) {
+            Ok(Finding::Ready(path)) => Answer::Ready(path),
+            Ok(Finding::Absent) => Answer::Absent,
+            Ok(Finding::Unknown) | Err(_) => Answer::Declined,
         },
     }
 }

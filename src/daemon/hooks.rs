@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::Duty;
+use super::{Duty, Finding};
 use crate::operation::archive_get::GetOptions;
 use crate::operation::archive_get::window::{Window, WindowOptions};
 use crate::operation::archive_push::{AheadOptions, PushAhead, PushOptions};
@@ -97,19 +97,33 @@ impl Duty for Hooks {
         }
     }
 
-    fn take(&self, file: WalFileName) -> Option<PathBuf> {
+    fn take(&self, file: WalFileName) -> Finding {
         let told = &self.told;
-        // Somebody may ask by hand, in a server that writes its own WAL.
+        // Somebody may ask by hand, in a server that writes its own WAL; and when a recovery ends, the server asks for
+        // the history of its timeline with its signal file already gone.
         if !is_recovering(&told.data_directory) {
-            return None;
+            let window = self.window.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            return match window.is_some_and(|window| window.proves_absence_of(file)) {
+                true => Finding::Absent,
+                false => Finding::Unknown,
+            };
         }
         let window = self.kept(&self.window, |storages| {
             let (memory, directory) = (told.memory.clone(), told.data_directory.clone());
             Window::open(storages, memory, directory, told.get.clone(), told.window, told.clock)
                 .inspect_err(|error| tracing::debug!(%error, "nothing is fetched ahead"))
                 .ok()
-        })?;
-        window.take(file)
+        });
+        let Some(window) = window else { return Finding::Unknown };
+        let looked = window.expects_absence_of(file);
+        if looked && window.proves_absence_of(file) {
+            return Finding::Absent;
+        }
+        match window.take(file) {
+            Some(path) => Finding::Ready(path),
+            None if !looked && window.proves_absence_of(file) => Finding::Absent,
+            None => Finding::Unknown,
+        }
     }
 
     fn is_needed(&self) -> bool {

@@ -5,9 +5,10 @@
 //! needs it starts it, and it ends by itself when it is idle, when the server is gone, or when settings or binary
 //! have changed.
 //!
-//! It can only ever help: its answers are "durable" and "the verified file stands there". Whatever else there is
-//! to say (a failure, a warning, a conflict, the proof of absence) the hook finds out by itself, as it does
-//! where this process cannot be started, hangs, or dies in the midst of an answer.
+//! It can only ever help: its answers are "durable", "the verified file stands there", and "absent", which is said only
+//! when every repository, asked after the hook's question came, has proved it by the hook's own rules. Whatever else
+//! there is to say (a failure, a warning, a conflict, a gap) the hook finds out by itself, as it does where this
+//! process cannot be started, hangs, or dies in the midst of an answer.
 
 mod ask;
 mod attend;
@@ -16,7 +17,7 @@ mod meeting_point;
 mod wire;
 
 pub use ask::{Call, ask};
-pub use attend::{Duty, attend};
+pub use attend::{Duty, Finding, attend};
 pub use hooks::{Hooks, OpenStorages, Told};
 pub use meeting_point::MeetingPoint;
 pub use wire::{Answer, Work};

@@ -30,8 +30,12 @@ impl Duty for Made {
         self.pushed.lock().unwrap().push(path.to_owned());
         path.ends_with("good")
     }
-    fn take(&self, file: WalFileName) -> Option<PathBuf> {
-        (file.to_string() == SEGMENT).then(|| "/window/7".into())
+    fn take(&self, file: WalFileName) -> Finding {
+        match file.to_string().as_str() {
+            SEGMENT => Finding::Ready("/window/7".into()),
+            "00000002.history" => Finding::Absent,
+            _ => Finding::Unknown,
+        }
     }
     fn is_needed(&self) -> bool {
         true
@@ -77,6 +81,7 @@ fn what_is_done_is_answered_and_everything_else_is_left_to_the_hook() {
         assert_eq!(call(&at, "mine", push("pg_wal/bad")), None);
         assert_eq!(call(&at, "mine", Work::Get(SEGMENT.into())), Some(Answer::Ready("/window/7".into())));
         assert_eq!(call(&at, "mine", Work::Get("000000010000000000000008".into())), None);
+        assert_eq!(call(&at, "mine", Work::Get("00000002.history".into())), Some(Answer::Absent));
         assert_eq!(call(&at, "mine", Work::Get("../etc/passwd".into())), None);
     });
     assert_eq!(duty.pushed.lock().unwrap().len(), 2);

@@ -35,7 +35,7 @@ pub enum Work {
     Get(String),
 }
 
-/// What comes back. There is no word for failure or absence: the hook finds those by itself.
+/// What comes back. There is no word for failure: the hook finds that by itself, and says why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
@@ -45,6 +45,8 @@ pub enum Answer {
     Durable,
     /// The file, verified, waits to be renamed.
     Ready(PathBuf),
+    /// Every repository was asked for the file after this question came, and has proved that it does not hold it.
+    Absent,
     /// Do it yourself.
     Declined,
 }

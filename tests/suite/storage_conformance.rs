@@ -44,6 +44,7 @@ macro_rules! conformance {
 
 conformance! {
     what_is_created_is_read_back
+    what_was_read_before_is_read_as_it_is_now
     a_name_that_is_taken_is_not_touched
     nothing_is_visible_before_commit_or_after_a_dropped_writer
     a_writer_may_write_nothing_little_and_much
@@ -78,6 +79,28 @@ fn what_is_created_is_read_back(storage: &dyn Storage) {
     storage.list("", None, &mut |object| infos.push(object)).unwrap();
     assert_eq!((infos[0].name.as_str(), infos[0].size), ("a/b/c.zst", 10));
     assert!(infos[0].modified.is_some());
+}
+
+fn what_was_read_before_is_read_as_it_is_now(storage: &dyn Storage) {
+    put(storage, "a", b"some bytes");
+    for _ in 0..3 {
+        assert_eq!(storage.read("a").unwrap().unwrap(), "some bytes");
+    }
+    storage.delete("a").unwrap();
+    assert_eq!(storage.read("a").unwrap(), None);
+    put(storage, "a", b"other byte");
+    assert_eq!(storage.read("a").unwrap().unwrap(), "other byte");
+    storage.delete("a").unwrap();
+    // Never read while it was gone.
+    put(storage, "a", b"third");
+    assert_eq!(storage.read("a").unwrap().unwrap(), "third");
+    assert_eq!(storage.read("a").unwrap().unwrap(), "third");
+    // More than are remembered.
+    for name in ["b", "c", "d", "e", "f", "g", "h", "i", "j"] {
+        put(storage, name, b"small");
+        assert_eq!(storage.read(name).unwrap().unwrap(), "small");
+    }
+    assert_eq!(storage.read("a").unwrap().unwrap(), "third");
 }
 
 fn a_name_that_is_taken_is_not_touched(storage: &dyn Storage) {

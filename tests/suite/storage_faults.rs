@@ -118,6 +118,38 @@ fn a_truncated_body_is_an_error() {
 }
 
 #[test]
+fn not_modified_is_an_answer_only_about_what_was_read() {
+    // Nobody has asked whether it has changed.
+    let (_server, storage) = answering(Answer::Bare(304));
+    for error in [storage.read("a").unwrap_err(), storage.read_range("a", 0..10).unwrap_err()] {
+        assert!(
+            matches!(error.kind, StorageErrorKind::Transient | StorageErrorKind::Permanent),
+            "{}",
+            text(&error)
+        );
+    }
+    let real = S3Server::start(S3Kind::Ceph);
+    let bucket = real.bucket();
+    let server = BrokenS3::start(Some(&real.endpoint), |_, _| Answer::PassOn);
+    let storage =
+        S3Storage::new(S3Options { endpoint: Some(server.endpoint.clone()), ..real.options(&bucket, "") });
+    storage.create("a", Bytes::from_static(b"first")).unwrap();
+    for _ in 0..3 {
+        assert_eq!(storage.read("a").unwrap().unwrap(), "first");
+    }
+    let conditional =
+        |head: &&String| head.starts_with("GET ") && head.to_lowercase().contains("if-none-match");
+    assert_eq!(server.heads().iter().filter(conditional).count(), 2);
+    // Somebody else's work, behind this one's back.
+    let other = S3Storage::new(real.options(&bucket, ""));
+    other.delete("a").unwrap();
+    other.create("a", Bytes::from_static(b"other")).unwrap();
+    assert_eq!(storage.read("a").unwrap().unwrap(), "other");
+    other.delete("a").unwrap();
+    assert_eq!(storage.read("a").unwrap(), None);
+}
+
+#[test]
 fn a_put_whose_answer_proves_nothing_is_no_success() {
     // 200 to everything, nothing stored: HEAD has no length, GET an empty body.
     let (_server, storage) = answering(Answer::Bare(200));

@@ -1,13 +1,12 @@
 //! `archive-get`: one file out of the archive, verified, or the proof that no repository has it.
 
+mod absence;
 pub mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::data_directory::{
-    ControlFileError, has_whole, is_not_where_the_server_looks, opens_at_the_end, system_of,
-};
+use super::data_directory::{ControlFileError, is_not_where_the_server_looks, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::Reach;
@@ -132,6 +131,12 @@ pub fn archive_get(
     }
 }
 
+/// Whether `file` might be brought to `destination`, in a server's data directory, if it were anywhere: otherwise the
+/// absence that another process has proved for that server's next question is no answer to this one.
+pub fn is_asked_by_the_server(file: WalFileName, destination: &Path, cwd: &Path) -> bool {
+    matches!(check_destination(file, destination, cwd), Ok((_, Some(_))))
+}
+
 /// Whether `file` may be brought to `destination`: where that is, and whose data directory it lies in.
 fn check_destination(
     file: WalFileName,
@@ -249,13 +254,10 @@ impl Get<'_> {
 
     /// What is proven absent is the archive's end, unless more of the timeline follows it.
     fn refuse_gap(&self, storages: &[Arc<dyn Storage>], cwd: &Path) -> Result<(), GetError> {
-        let (WalFileName::Segment(missing), Some(own)) = (self.file, self.own) else { return Ok(()) };
-        let Some(from) = missing.start(own.segment_size).filter(|_| opens_at_the_end(cwd)) else {
+        let Some((missing, from)) = self.own.and_then(|own| absence::gap_would_be_lost(self.file, own, cwd))
+        else {
             return Ok(());
         };
-        if has_whole(cwd, missing, own.segment_size) {
-            return Ok(());
-        }
         let error = |source| GetError::Repository { name: self.file.to_string(), source };
         for storage in storages {
             let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)

@@ -11,6 +11,8 @@
 mod client;
 mod credentials;
 mod error;
+mod get;
+mod known;
 mod list;
 mod put;
 
@@ -24,6 +26,7 @@ use bytes::Bytes;
 use super::{Created, ObjectInfo, ObjectWriter, Storage, StorageError, StorageErrorKind, name};
 use client::Connection;
 use error::Failure;
+use known::Known;
 
 /// How a bucket is reached. Shown in debug output, it keeps the secret back.
 #[derive(Clone)]
@@ -95,6 +98,7 @@ pub struct S3Storage {
     options: S3Options,
     url: String,
     connection: Connection,
+    known: Known,
     create_only: AtomicBool,
 }
 
@@ -105,7 +109,8 @@ impl S3Storage {
         if !options.prefix.is_empty() {
             url = format!("{url}/{}", options.prefix);
         }
-        Self { options, url, connection: Connection::default(), create_only: AtomicBool::new(false) }
+        let (connection, known) = Default::default();
+        Self { options, url, connection, known, create_only: AtomicBool::new(false) }
     }
 
     fn key(&self, name: &str) -> String {
@@ -133,80 +138,6 @@ impl S3Storage {
         // 256 KiB in a second is the slowest line that is worth waiting for.
         let limit = self.options.answer_timeout + Duration::from_secs(bytes / (256 * 1024));
         self.connection.call(&self.options, limit, request)
-    }
-
-    /// GET of an object or, with `range` (first and last byte), of a part of it.
-    fn get(&self, name: &str, range: Option<(u64, u64)>) -> Result<Option<Bytes>, Failure> {
-        let (bucket, key) = (self.options.bucket.clone(), self.key(name));
-        let silence = self.options.answer_timeout;
-        // The head of the answer has the ordinary limit; the body may take long but never be silent.
-        let long = u64::from(u32::MAX) * 256;
-        self.call(long, move |client| async move {
-            let header = range.map(|(first, last)| format!("bytes={first}-{last}"));
-            let request = client.get_object().bucket(bucket).key(key).set_range(header);
-            let answer = match tokio::time::timeout(silence, request.send()).await {
-                Err(_) => return Err(Failure::silent(silence)),
-                Ok(Ok(answer)) => answer,
-                Ok(Err(error)) => {
-                    let failure = Failure::from_sdk(error);
-                    return match failure.code() {
-                        "NoSuchKey" => Ok(None),
-                        // The object is there and ends before the range begins.
-                        "InvalidRange" if range.is_some() => Ok(Some(Bytes::new())),
-                        _ => Err(failure),
-                    };
-                }
-            };
-            let announced = answer.content_length.and_then(|n| u64::try_from(n).ok());
-            let partial = answer.content_range.is_some();
-            let mut body = answer.body;
-            let capacity = usize::try_from(announced.unwrap_or(0)).unwrap_or(0).min(1 << 30);
-            let mut bytes = Vec::with_capacity(capacity);
-            loop {
-                match tokio::time::timeout(silence, body.next()).await {
-                    Err(_) => return Err(Failure::silent(silence)),
-                    Ok(None) => break,
-                    Ok(Some(Ok(chunk))) => bytes.extend_from_slice(&chunk),
-                    Ok(Some(Err(error))) => return Err(Failure::broken_body(error)),
-                }
-            }
-            if announced.is_some_and(|n| n != bytes.len() as u64) {
-                return Err(Failure::transient("the body ended before its announced length"));
-            }
-            let mut bytes = Bytes::from(bytes);
-            if let (Some((first, last)), false) = (range, partial) {
-                // A server that ignores ranges sends all of it.
-                let end = usize::try_from(last + 1).unwrap_or(usize::MAX).min(bytes.len());
-                bytes = bytes.slice(usize::try_from(first).unwrap_or(usize::MAX).min(end)..end);
-            }
-            Ok(Some(bytes))
-        })
-    }
-
-    fn head(&self, name: &str) -> Result<Option<u64>, Failure> {
-        let (bucket, key) = (self.options.bucket.clone(), self.key(name));
-        let answer = self.call(0, move |client| async move {
-            let answer = client.head_object().bucket(bucket).key(key).send().await;
-            match answer {
-                Ok(answer) => Ok(Some(answer.content_length)),
-                Err(error) => {
-                    let failure = Failure::from_sdk(error);
-                    if failure.status() == 404 { Ok(None) } else { Err(failure) }
-                }
-            }
-        })?;
-        match answer {
-            Some(length) => match length.and_then(|n| u64::try_from(n).ok()) {
-                Some(length) => Ok(Some(length)),
-                None => Err(Failure::integrity("the answer to HEAD names no length")),
-            },
-            // The answer to HEAD has no body, so no error code: a GET tells whether it is the key that is
-            // missing, or the bucket, or the right address.
-            None => match self.get(name, Some((0, 0)))? {
-                None => Ok(None),
-                Some(_) => Err(Failure::transient("HEAD found nothing and GET found something")),
-            },
-        }
     }
 }
 
@@ -236,7 +167,7 @@ impl Storage for S3Storage {
 
     fn read(&self, name: &str) -> Result<Option<Bytes>, StorageError> {
         name::check(&self.url, "read", name)?;
-        self.get(name, None).map_err(|e| self.error("read", name, e))
+        self.get_anew(name).map_err(|e| self.error("read", name, e))
     }
 
     fn read_range(&self, name: &str, range: Range<u64>) -> Result<Option<Bytes>, StorageError> {

@@ -1,5 +1,6 @@
 //! Segments that lie ready before recovery asks: what the window asks a store for, what it hands out, and what it never does.
 
+mod absence;
 mod along_the_lineage;
 mod by_real_servers;
 mod never_absent;

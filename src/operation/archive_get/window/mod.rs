@@ -3,8 +3,9 @@
 //! While the server replays one segment, the next ones are fetched, decompressed, verified and brought to the
 //! disk; what is asked for is then handed over by a rename. [`Window`] belongs to a process that stays; the hook
 //! asks it first, puts what it is handed into place with [`deliver()`], and in every other case does the whole work
-//! itself. So the window has one thing to say, "here it is", and no way to say "absent": a file that is not there
-//! yet, damaged, cut off, of another system, or in a store that fails is the hook's to judge.
+//! itself. What was not found ahead is never called absent: a file that is not there yet, damaged, cut off, of another
+//! system, or in a store that fails is the hook's to judge. "Absent" is said only of what is looked for anew, in
+//! every repository, when the server asks ([`Window::proves_absence_of`]).
 //!
 //! Everybody waits for a condition, nobody for a clock. Whoever asks is served first: what is not on its way is
 //! fetched by the thread that asks, beside the workers. Where a segment was missing, nothing behind it is looked
@@ -30,7 +31,7 @@ use crate::repository::HostMemory;
 use crate::storage::Storage;
 use crate::types::{Moment, SegmentName, WalFileName};
 use crate::wal::TimelineHistory;
-use course::Course;
+use course::{Course, Standing};
 use folder::Folder;
 use slots::{Slots, Wanted};
 use source::{Fetched, Held, Source, Stored};
@@ -169,6 +170,22 @@ impl Window {
             WalFileName::History(_) => self.shared.take_history(file),
             // Recovery never asks for one.
             WalFileName::Partial(_) | WalFileName::Backup(..) => None,
+        }
+    }
+
+    /// Whether no repository has the file: found out now, of every one, by the rules of
+    /// [`archive_get`](super::archive_get). `false` says nothing about it.
+    pub fn proves_absence_of(&self, file: WalFileName) -> bool {
+        let proved = self.shared.source.is_absent(file, &self.data_directory);
+        proved.inspect_err(|error| tracing::debug!(%error, "{file} is left to the hook")).unwrap_or(false)
+    }
+
+    /// Whether it is better to [look whether it is absent](Self::proves_absence_of) before it is taken: a history, which
+    /// the server asks for whether there is one or not, and what was missing a moment ago.
+    pub fn expects_absence_of(&self, file: WalFileName) -> bool {
+        match file {
+            WalFileName::Segment(segment) => self.shared.lock().slots.standing(segment) == Standing::Missing,
+            _ => true,
         }
     }
 

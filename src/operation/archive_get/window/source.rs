@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
+use super::super::absence::is_absent_from;
 use super::super::cluster_of;
 use super::GetOptions;
 use super::benches::Benches;
@@ -130,6 +131,23 @@ impl Source {
             }
         }
         found
+    }
+
+    /// Whether every repository could be asked, and [has no copy](is_absent_from) of `file`.
+    pub(super) fn is_absent(
+        &self,
+        file: WalFileName,
+        data_directory: &Path,
+    ) -> Result<bool, RepositoryError> {
+        for place in &self.places {
+            let storage = Arc::clone(&place.storage);
+            let repository = Repository::open(storage, &self.memory, Create::Nothing, (self.clock)())?;
+            let bound = self.bound(place, &repository)?;
+            if !is_absent_from(&repository, &bound, file, self.own, data_directory, &self.options)? {
+                return Ok(false);
+            }
+        }
+        Ok(!self.places.is_empty())
     }
 
     /// Makes a segment again from what was kept of it, checked as it was the first time.
