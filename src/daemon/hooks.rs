@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::{Duty, Finding};
 use crate::operation::archive_get::GetOptions;
@@ -14,6 +15,9 @@ use crate::types::{Moment, WalFileName};
 
 /// Opens the configured repositories anew.
 pub type OpenStorages = Box<dyn Fn() -> Option<Vec<Arc<dyn Storage>>> + Send + Sync>;
+
+/// So long a server that has ended its recovery may still ask, for a history.
+const LAST_QUESTIONS: Duration = Duration::from_secs(1);
 
 /// What the hooks of one data directory were told.
 pub struct Told {
@@ -43,13 +47,21 @@ pub struct Hooks {
     server: Postmaster,
     push: Mutex<Option<Arc<PushAhead>>>,
     window: Mutex<Option<Arc<Window>>>,
+    /// Since when the window is of no use.
+    over_since: Mutex<Option<Instant>>,
 }
 
 impl Hooks {
     /// For the server that runs in the data directory; `None` where none does.
     pub fn new(told: Told) -> Option<Self> {
         let server = Postmaster::of(&told.data_directory)?;
-        Some(Self { told, server, push: Mutex::default(), window: Mutex::default() })
+        Some(Self {
+            told,
+            server,
+            push: Mutex::default(),
+            window: Mutex::default(),
+            over_since: Mutex::default(),
+        })
     }
 }
 
@@ -131,7 +143,12 @@ impl Duty for Hooks {
             let window = self.window.lock().unwrap_or_else(PoisonError::into_inner);
             window.as_ref().is_some_and(|window| !window.in_recovery())
         };
-        if over {
+        let over_for_long = {
+            let mut since = self.over_since.lock().unwrap_or_else(PoisonError::into_inner);
+            *since = over.then(|| since.unwrap_or_else(Instant::now));
+            since.is_some_and(|since| since.elapsed() >= LAST_QUESTIONS)
+        };
+        if over_for_long {
             forget(&self.window);
         }
         self.server.is_running()

@@ -1,5 +1,7 @@
 //! One WAL file as an object: a skippable frame with a JSON summary, then independent zstd frames.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
@@ -179,25 +181,29 @@ impl<'s> StoredWal<'s> {
         Ok(())
     }
 
-    /// As [`decode`](Self::decode), in memory of the caller's that is used again, for one who has no use for a digest
-    /// of the whole: each frame has its own, in the same summary and in order.
+    /// Decodes some of its `frames`, in order, each checked before `sink` sees it and where it begins in the file. In
+    /// memory of the caller's that is used again, and for one who has no use for a digest of the whole: each frame has
+    /// its own, in the same summary and in order.
     pub fn decode_frames<E: From<RepositoryError>>(
         &self,
+        frames: Range<usize>,
         decoder: &mut FrameDecoder,
         raw: &mut Vec<u8>,
-        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+        mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let codec = |e| RepositoryError::codec(self.url(), e);
-        let mut at = self.frames_at;
-        for frame in &self.summary.frames {
+        let (mut at, mut begin) = (self.frames_at, 0);
+        for (number, frame) in self.summary.frames.iter().enumerate() {
             let end = at + u64::from(frame.stored);
-            let stored = self.bytes(at, end)?;
-            if stored.len() as u64 != end - at {
-                return Err(RepositoryError::damaged(self.url(), "it ends early").into());
+            if frames.contains(&number) {
+                let stored = self.bytes(at, end)?;
+                if stored.len() as u64 != end - at {
+                    return Err(RepositoryError::damaged(self.url(), "it ends early").into());
+                }
+                decoder.decode(&stored, frame.raw as usize, &frame.blake3, raw).map_err(codec)?;
+                sink(begin, raw)?;
             }
-            decoder.decode(&stored, frame.raw as usize, &frame.blake3, raw).map_err(codec)?;
-            sink(raw)?;
-            at = end;
+            (at, begin) = (end, begin + u64::from(frame.raw));
         }
         Ok(())
     }

@@ -14,6 +14,12 @@ pub(super) struct Bench {
     pub(super) raw: Vec<u8>,
 }
 
+impl Bench {
+    pub(super) fn new() -> std::io::Result<Self> {
+        Ok(Self { decoder: FrameDecoder::by_digest_alone()?, raw: Vec::new() })
+    }
+}
+
 /// All there are.
 #[derive(Debug)]
 pub(super) struct Benches {
@@ -27,18 +33,18 @@ impl Benches {
         Self { free: Mutex::new((0..count).map(|_| None).collect()), returned: Condvar::new() }
     }
 
-    /// Runs `work` at a bench once one is free; whoever is `asked` for has one of its own rather than waits.
-    pub(super) fn at<T>(&self, asked: bool, work: impl FnOnce(&mut Bench) -> T) -> std::io::Result<T> {
+    /// Runs `work` at a bench once one is free.
+    pub(super) fn at<T>(&self, work: impl FnOnce(&mut Bench) -> T) -> std::io::Result<T> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while free.is_empty() && !asked {
+        while free.is_empty() {
             free = self.returned.wait(free).unwrap_or_else(PoisonError::into_inner);
         }
-        let taken = free.pop();
+        let taken = free.pop().flatten();
         drop(free);
-        let mut place = Place { ours: taken.is_some().then_some(self), bench: taken.flatten() };
+        let mut place = Place { benches: self, bench: taken };
         let bench = match place.bench.as_mut() {
             Some(bench) => bench,
-            None => place.bench.insert(Bench { decoder: FrameDecoder::new()?, raw: Vec::new() }),
+            None => place.bench.insert(Bench::new()?),
         };
         Ok(work(bench))
     }
@@ -46,15 +52,14 @@ impl Benches {
 
 /// A place at a bench. It is given back whatever happens: others wait for it.
 struct Place<'b> {
-    ours: Option<&'b Benches>,
+    benches: &'b Benches,
     bench: Option<Bench>,
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        if let Some(benches) = self.ours {
-            benches.free.lock().unwrap_or_else(PoisonError::into_inner).push(self.bench.take());
-            benches.returned.notify_one();
-        }
+        let mut free = self.benches.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.push(self.bench.take());
+        self.benches.returned.notify_one();
     }
 }

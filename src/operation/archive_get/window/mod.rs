@@ -87,6 +87,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// And so many times as long as requests take: over a slow line a second one would only halve its speed.
 const SLOWER_THAN_USUAL: u32 = 3;
 
+/// How far the threads that fetch ahead stand back; of -20 (first) to 19.
+const NICE: i32 = 5;
+
 /// See the module's text. Dropped, it ends its threads and removes its directory.
 #[derive(Debug)]
 pub struct Window {
@@ -263,7 +266,7 @@ impl Shared {
         mut state: MutexGuard<'a, State>,
         segment: SegmentName,
         why: Why,
-        unwanted: impl Fn() -> bool,
+        unwanted: impl Fn() -> bool + Sync,
     ) -> MutexGuard<'a, State> {
         state.slots.begin(segment);
         drop(state);
@@ -298,6 +301,11 @@ impl Shared {
     }
 
     fn work(&self) {
+        // The replay goes first where both want the processor: what it waits for is fetched by the thread that asks.
+        // Linux counts threads here, not processes.
+        if let Err(error) = rustix::process::nice(NICE) {
+            tracing::debug!(%error, "fetches ahead with the server's priority");
+        }
         let mut state = self.lock();
         loop {
             if state.closing {

@@ -3,7 +3,10 @@
 //! Every fetch reads the repository's identity again, so that nothing comes out of another one that appeared in
 //! its place; which cluster and epoch is meant was proved once, by descriptors that are never written again.
 
+use std::fs::File;
 use std::io::Write;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -12,7 +15,7 @@ use bytes::Bytes;
 use super::super::absence::is_absent_from;
 use super::super::cluster_of;
 use super::GetOptions;
-use super::benches::Benches;
+use super::benches::{Bench, Benches};
 use crate::durable::{self, NewFile, SetAside};
 use crate::repository::wal_archive::{Reach, StoredWal};
 use crate::repository::{Bound, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
@@ -21,6 +24,9 @@ use crate::types::{Moment, WalFileName};
 
 /// What the first request for an object brings: all of most segments of 16 MiB, and a bounded part of the others.
 const FIRST_REQUEST: u64 = 4 << 20;
+
+/// Each core at work has a frame in memory, of up to 4 MiB.
+const MOST_CORES: usize = 4;
 
 /// What became of a look.
 #[derive(Debug)]
@@ -61,6 +67,7 @@ pub(super) struct Source {
     options: GetOptions,
     own: SystemIdentity,
     clock: fn() -> Moment,
+    cores: usize,
     benches: Benches,
 }
 
@@ -92,8 +99,8 @@ impl Source {
         clock: fn() -> Moment,
     ) -> Self {
         let places = storages.into_iter().map(|storage| Place { storage, bound: Mutex::default() }).collect();
-        let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { places, memory, options, own, clock, benches: Benches::new(cores) }
+        let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_CORES);
+        Self { places, memory, options, own, clock, cores, benches: Benches::new(cores) }
     }
 
     pub(super) fn segment_bytes(&self) -> u64 {
@@ -112,7 +119,7 @@ impl Source {
         file: WalFileName,
         dir: &Path,
         asked: bool,
-        abandoned: &dyn Fn() -> bool,
+        abandoned: &(dyn Fn() -> bool + Sync),
     ) -> Fetched {
         let mut found = Fetched::Missing;
         for place in 0..self.places.len() {
@@ -165,7 +172,7 @@ impl Source {
         file: WalFileName,
         dir: &Path,
         asked: bool,
-        abandoned: &dyn Fn() -> bool,
+        abandoned: &(dyn Fn() -> bool + Sync),
     ) -> Result<Fetched, Stop> {
         let Some(place) = self.places.get(at) else { return Ok(Fetched::Missing) };
         let storage = Arc::clone(&place.storage);
@@ -191,18 +198,44 @@ impl Source {
         object: &StoredWal<'_>,
         dir: &Path,
         asked: bool,
-        abandoned: &dyn Fn() -> bool,
+        abandoned: &(dyn Fn() -> bool + Sync),
     ) -> Result<SetAside, Stop> {
         let mut new = NewFile::create_in(durable::open_dir(dir).map_err(stop)?, 0o600).map_err(stop)?;
-        let written = self.benches.at(asked, |bench| {
-            object.decode_frames(&mut bench.decoder, &mut bench.raw, |chunk| match abandoned() {
-                true => Err(Stop::Abandoned),
-                false => new.write_all(chunk).map_err(|e| stop_io(&e)),
-            })
-        });
-        written.map_err(|e| stop_io(&e))??;
+        let frames = object.summary().frames.len();
+        if asked {
+            self.decode_abreast(object, new.file(), abandoned)?;
+            // The server waits, and syncs what it is given.
+            return Ok(new.set_aside_unsynced(dir));
+        }
+        let file: &File = new.file();
+        let decoded = self.benches.at(|bench| decode(object, 0..frames, bench, file, abandoned));
+        decoded.map_err(|e| stop_io(&e))??;
         // Here and not when the server takes it: it syncs what it is given, and would wait.
         new.set_aside(dir).map_err(stop)
+    }
+
+    /// By as many threads as there are cores: the server, which would need one of them, waits.
+    fn decode_abreast(
+        &self,
+        object: &StoredWal<'_>,
+        file: &File,
+        abandoned: &(dyn Fn() -> bool + Sync),
+    ) -> Result<(), Stop> {
+        let frames = object.summary().frames.len();
+        let share = frames.div_ceil(self.cores).max(1);
+        std::thread::scope(|scope| {
+            let part = |from: usize| {
+                let part = from..(from + share).min(frames);
+                decode(object, part, &mut Bench::new().map_err(|e| stop_io(&e))?, file, abandoned)
+            };
+            let others: Vec<_> =
+                (share..frames).step_by(share).map(|at| scope.spawn(move || part(at))).collect();
+            let mut all = part(0);
+            for other in others {
+                all = all.and(other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+            }
+            all
+        })
     }
 
     fn bound(&self, place: &Place, repository: &Repository) -> Result<Bound, RepositoryError> {
@@ -230,6 +263,20 @@ impl Source {
         *known = Some((identity.clone(), bound.clone()));
         Ok(bound)
     }
+}
+
+/// Each frame is proved before it is written to its place.
+fn decode(
+    object: &StoredWal<'_>,
+    frames: Range<usize>,
+    bench: &mut Bench,
+    file: &File,
+    abandoned: &(dyn Fn() -> bool + Sync),
+) -> Result<(), Stop> {
+    object.decode_frames(frames, &mut bench.decoder, &mut bench.raw, |at, chunk| match abandoned() {
+        true => Err(Stop::Abandoned),
+        false => file.write_all_at(chunk, at).map_err(|e| stop_io(&e)),
+    })
 }
 
 fn stop(error: durable::Error) -> Stop {
