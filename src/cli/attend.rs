@@ -59,6 +59,9 @@ impl Verb {
 /// Segments that it pushes at the same time: each takes some 10 MiB, and all of them stay below 100.
 const MOST_AT_ONCE: usize = 8;
 
+/// Segments that are pushed to a bucket at the same time, at least: with two of them two cores were half idle.
+const ON_THE_LINE: usize = 3;
+
 /// Segments that it fetches at the same time: a far store is waited for, a near one decompressed from.
 const FETCHERS: usize = 4;
 
@@ -134,7 +137,10 @@ pub(super) fn push_options(settings: &Settings, global: &Global) -> PushOptions 
 /// How far it reads ahead.
 pub(super) fn ahead_options(settings: &Settings, data_directory: &Path, most_at_once: usize) -> AheadOptions {
     let folder = spool_folder(&settings.spool, data_directory);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(most_at_once);
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    // While one waits for a store's answer, another compresses.
+    let busy = if settings.has_bucket() { cores.max(ON_THE_LINE) } else { cores };
+    let workers = busy.min(most_at_once);
     AheadOptions { segments: settings.read_ahead, workers, folder }
 }
 

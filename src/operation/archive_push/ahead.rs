@@ -301,7 +301,10 @@ impl Shared {
             .ok()?;
         let Some(mut proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };
         for (place, Door { storage, .. }) in proof.repositories.iter_mut().zip(&self.doors) {
-            place.stored = Some(storage.size(&place.object).ok()??);
+            // What was just stored is known; what stood there before, under this name or beside it, is not.
+            if place.stored.is_none() {
+                place.stored = Some(storage.size(&place.object).ok()??);
+            }
         }
         self.proofs
             .keep(name, &proof)

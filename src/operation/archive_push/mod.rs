@@ -231,7 +231,7 @@ fn into_one(
         identity: repository.descriptor().identity.clone(),
         epoch: cluster.epoch().0,
         object: cluster.layout().wal_file(wal.name, name_digest(wal.frames.blake3())),
-        stored: None,
+        stored: matches!(outcome, StoreOutcome::New).then(|| wal.frames.object_size()),
     };
     Ok((outcome, place))
 }

@@ -72,7 +72,7 @@ pub(super) struct Place {
     pub(super) epoch: u32,
     /// Its first copy's name below the root.
     pub(super) object: String,
-    /// That object's stored bytes, as the store told them after the push.
+    /// That object's stored bytes: what the store took, or told of what stood there already.
     #[serde(default)]
     pub(super) stored: Option<u64>,
 }

@@ -45,6 +45,7 @@ pub struct EncodedFrames {
     size: u64,
     blake3: String,
     body: Body,
+    object_size: u64,
 }
 
 /// Compressed bytes: the first in an unnamed file, where there are many, the rest in memory.
@@ -83,7 +84,13 @@ impl EncodedFrames {
         let (intake, body, stored) = encoded.map_err(|(action, e)| local(action)(e))?;
         let frames = intake.frames.into_iter().zip(stored);
         let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
-        Ok(Self { frames, size: intake.size, blake3: intake.whole.finalize().to_hex().to_string(), body })
+        Ok(Self {
+            frames,
+            size: intake.size,
+            blake3: intake.whole.finalize().to_hex().to_string(),
+            body,
+            object_size: 0,
+        })
     }
 
     /// BLAKE3 of the raw bytes.
@@ -94,6 +101,11 @@ impl EncodedFrames {
     /// Raw bytes.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// Bytes of the object that was [stored](Self::store) last.
+    pub fn object_size(&self) -> u64 {
+        self.object_size
     }
 
     /// Stores summary and frames under `name`, unless it is taken.
@@ -119,6 +131,7 @@ impl EncodedFrames {
         let json = serde_json::to_vec(&summary).map_err(|e| RepositoryError::damaged(object(), e))?;
         let header = encode_skippable(&json).map_err(|e| RepositoryError::codec(object(), e))?;
         let total = header.len() as u64 + summary.stored_frames();
+        self.object_size = total;
         let mut writer = storage.begin(name, Some(total))?;
         writer.write(&header)?;
         if let Some((file, length)) = &self.body.file {

@@ -67,6 +67,10 @@ pub enum Beside {
     OursDamaged,
 }
 
+/// What the first request for a stored copy brings: all of most segments of 16 MiB. The rest comes frame by frame, so
+/// that a hook that meets a copy of incompressible bytes stays within its memory. Bytes.
+const FIRST_REQUEST: u64 = 4 << 20;
+
 /// How a stored copy compares with the file.
 enum Comparison {
     Same,
@@ -214,7 +218,7 @@ impl Cluster<'_> {
 
     /// Reads the stored copy whole: a summary that still agrees proves nothing about the bytes behind it.
     fn compare(&self, file: &WalFile<'_>, name: &str) -> Result<Comparison, RepositoryError> {
-        let stored = match StoredWal::open(self.storage(), name, true) {
+        let stored = match StoredWal::open_with(self.storage(), name, FIRST_REQUEST) {
             Ok(Some(stored)) if stored.summary().name == file.name.to_string() => stored,
             Ok(_) | Err(RepositoryError::Damaged { .. }) => return Ok(Comparison::Damaged),
             Err(e) => return Err(e),
