@@ -38,12 +38,20 @@ pub fn blake3_hex(raw: &[u8]) -> String {
     blake3::hash(raw).to_hex().to_string()
 }
 
-/// The default level's search as zstd has it, in tables that stay in a core's own cache beside what the
-/// server needs of it, and without the search for better block boundaries (a block below 128 KiB is not
-/// split). On heap pages, index pages and WAL of pgbench that is 12 to 25 % less CPU for 0.1 to 0.9 % more
-/// bytes; `bench/` measures it.
-const DEFAULT_LEVEL: [CParameter; 3] =
-    [CParameter::HashLog(16), CParameter::ChainLog(15), CParameter::MaxBlockSize((128 << 10) - 1)];
+/// The default level's search as zstd has it, without the search for better block boundaries (a block below 128 KiB is
+/// not split), in tables that stay in a core's own cache beside what the server needs of it: with those zstd takes by
+/// itself 12 to 25 % more CPU for 0.1 to 0.9 % fewer bytes of heap pages, index pages and WAL of pgbench.
+const BLOCK: CParameter = CParameter::MaxBlockSize((128 << 10) - 1);
+
+/// `HashLog` and `ChainLog`, for bytes that shrink little: prose and index pages, where every entry counts.
+const TABLES: [CParameter; 2] = [CParameter::HashLog(16), CParameter::ChainLog(15)];
+
+/// The same for bytes that [shrink much](MUCH), in a core's first cache: pgbench's WAL and heap pages shrink as far with
+/// them, with a fifth less CPU. (Prose would take 15 % more bytes, index pages 4 %.) `bench/` measures it.
+const SMALL_TABLES: [CParameter; 2] = [CParameter::HashLog(13), CParameter::ChainLog(12)];
+
+/// A frame that shrinks by this factor is taken as a sign that the next one will.
+const MUCH: usize = 8;
 
 /// The most bytes that a frame of so many raw ones can have.
 pub fn compress_bound(raw: usize) -> usize {
@@ -53,6 +61,8 @@ pub fn compress_bound(raw: usize) -> usize {
 /// Compresses frames; keeps zstd's working memory between them.
 pub struct FrameEncoder {
     inner: zstd::bulk::Compressor<'static>,
+    /// Whether the tables are the small ones; `None` where a level was asked for that brings its own.
+    small: Option<bool>,
 }
 
 impl std::fmt::Debug for FrameEncoder {
@@ -67,12 +77,13 @@ impl FrameEncoder {
         let mut inner = zstd::bulk::Compressor::new(level)?;
         // zstd's own checksum costs little and lets `zstd -t` and `zstd -d` find damage without pitr.
         inner.include_checksum(true)?;
+        let mut encoder = Self { inner, small: None };
         if level == zstd::DEFAULT_COMPRESSION_LEVEL {
-            for parameter in DEFAULT_LEVEL {
-                inner.set_parameter(parameter)?;
-            }
+            encoder.inner.set_parameter(BLOCK)?;
+            encoder.small = Some(true);
+            encoder.take_tables(false)?;
         }
-        Ok(Self { inner })
+        Ok(encoder)
     }
 
     /// Appends one frame holding `raw` to `out`; returns how many bytes it took.
@@ -86,6 +97,7 @@ impl FrameEncoder {
         match result {
             Ok(written) => {
                 out.truncate(start + written);
+                self.take_tables(raw.len() / MUCH >= written)?;
                 Ok(written)
             }
             Err(e) => {
@@ -93,6 +105,16 @@ impl FrameEncoder {
                 Err(e)
             }
         }
+    }
+
+    fn take_tables(&mut self, small: bool) -> io::Result<()> {
+        if self.small.is_some_and(|now| now != small) {
+            for parameter in if small { SMALL_TABLES } else { TABLES } {
+                self.inner.set_parameter(parameter)?;
+            }
+            self.small = Some(small);
+        }
+        Ok(())
     }
 }
 

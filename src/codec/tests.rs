@@ -44,6 +44,34 @@ fn without_its_checksum_a_frame_is_still_proved_by_its_digest() {
 }
 
 #[test]
+fn small_tables_are_for_what_shrinks_much_and_prose_keeps_the_large_ones() {
+    // Words of 26 letters in no order: their distances are what the tables are for.
+    let mut state = 1u64;
+    let mut next = move || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        usize::try_from(state >> 40).unwrap()
+    };
+    let words: Vec<String> =
+        (0..20_000).map(|n| format!("word{:x}{} ", n * 7919, "e".repeat(n % 9))).collect();
+    let prose: Vec<u8> = (0..60_000).flat_map(|_| words[next() % words.len()].clone().into_bytes()).collect();
+    let shrinks = vec![7; 1 << 20];
+    let mut encoder = FrameEncoder::new(3).unwrap();
+    let mut take = |raw: &[u8]| {
+        let mut stored = Vec::new();
+        let length = encoder.append(raw, &mut stored).unwrap();
+        assert_eq!(decode_frame(&stored, raw.len(), &blake3_hex(raw)).unwrap(), raw);
+        length
+    };
+    let first = take(&prose);
+    assert!(first > prose.len() / 8, "{first} of {}", prose.len());
+    assert_eq!(take(&prose), first, "prose behind prose");
+    take(&shrinks);
+    let misjudged = take(&prose);
+    assert!(misjudged > first, "{misjudged}, {first}");
+    assert_eq!(take(&prose), first, "one frame later");
+}
+
+#[test]
 fn a_frame_of_other_bytes_is_refused_though_it_decodes() {
     let mut stored = Vec::new();
     FrameEncoder::new(3).unwrap().append(b"one thing", &mut stored).unwrap();
