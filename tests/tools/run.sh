@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Runs all tests, by nextest where it is installed, else by cargo, and says at the end what could not be tested here.
+# An argument names nextest's profile: `long` for the long forms, which last longer than what hangs may.
 #
 # A test that lacks something on this machine fails, and writes its name and the lack into a file. When every failure is
 # of that kind the run is said to be incomplete, in large letters, and is no failure; with CI=true it is one.
@@ -19,7 +20,7 @@ phase "building the tests"
 if cargo nextest --version >/dev/null 2>&1; then
     cargo nextest run --locked --no-run || exit 1
     phase "tests"
-    if [ "${CI:-}" = true ]; then profile=ci; else profile=default; fi
+    if [ "${CI:-}" = true ]; then profile=ci; else profile=${1:-default}; fi
     cargo nextest run --locked --no-fail-fast --profile "$profile" 2>&1 | tee "$work/log"
     status=${PIPESTATUS[0]}
     # nextest runs no examples in documentation; there are few, and they are quick.

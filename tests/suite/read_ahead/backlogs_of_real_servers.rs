@@ -1,6 +1,6 @@
 //! A server whose archive was out of reach for a while, and what its archiver does with the backlog afterwards.
 //!
-//! 100 segments; with `PITR_TEST_BACKLOG=10000` as many as the worst case (an hour, and 10 GB).
+//! 100 segments; with `PITR_TEST_BACKLOG=10000` what a long outage leaves behind (an hour, and 10 GB).
 
 use std::collections::BTreeMap;
 use std::path::Path;
