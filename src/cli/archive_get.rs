@@ -1,7 +1,7 @@
 //! `pitr archive-get`
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use clap::Args;
@@ -63,19 +63,21 @@ impl GetArgs {
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
         let options = get_options(&settings, global);
-        let (memory, cwd) = (settings.memory(), cwd()?);
+        let (memory, cwd, begun) = (settings.memory(), cwd()?, Instant::now());
         let within = |budget| {
             let storages = settings.storages_within(budget)?;
             anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
         };
+        // What was waited for the other process is waited for the store.
+        let left = || settings.get_retry.saturating_sub(begun.elapsed());
         let found = match self.handed_over(&settings, global, &cwd, file) {
             Some(known) => known,
             // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
             None if settings.repositories.len() > 1 => match within(Duration::ZERO)? {
-                Err(e) if e.is_unreachable() => within(settings.get_retry)?,
+                Err(e) if e.is_unreachable() => within(left())?,
                 found => found,
             },
-            None => within(settings.get_retry)?,
+            None => within(left())?,
         };
         match found {
             Ok(true) => Ok(()),

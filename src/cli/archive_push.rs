@@ -1,6 +1,7 @@
 //! `pitr archive-push`
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use clap::Args;
 
@@ -24,13 +25,14 @@ pub(super) struct PushArgs {
 impl PushArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let cwd = cwd()?;
+        let (cwd, begun) = (cwd()?, Instant::now());
         if self.is_done_by_attendant(&settings, global, &cwd) {
             return Ok(());
         }
         put_away_what_recovery_left(&cwd);
         let options = push_options(&settings, global);
-        let storages = settings.storages_within(settings.push_retry)?;
+        // What was waited for the other process is waited for the store.
+        let storages = settings.storages_within(settings.push_retry.saturating_sub(begun.elapsed()))?;
         let ahead = ahead_options(&settings, &cwd, MOST_AT_ONCE);
         let pushing = PushAhead::new(storages, settings.memory(), cwd, options, ahead, now);
         let pushed = pushing.push(&self.path);

@@ -3,7 +3,8 @@
 use std::io::Write as _;
 use std::path::Path;
 
-use crate::support::{Pitr, Server, TestDir};
+use crate::s3_through_the_binary::with_bucket;
+use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir};
 
 /// MiB, for a repository in a directory.
 const LIMIT: u64 = 100;
@@ -61,4 +62,38 @@ fn a_backup_a_restore_and_a_verification_of_several_times_the_limit_stay_far_bel
     assert!((1..LIMIT).contains(&restore), "restore: {restore} MiB");
     assert!((1..LIMIT).contains(&verify), "verify: {verify} MiB");
     assert_eq!(copy.join("base/noise").metadata().unwrap().len(), (NOISE as u64) << 20);
+}
+
+/// MiB, for a hook that works on a segment of 16 MiB.
+const HOOK: u64 = 40;
+
+#[test]
+fn a_segment_that_does_not_compress_takes_no_more_memory_when_it_is_pushed_again_or_fetched() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let server = Server::build(&dir, "primary").start();
+    let store = S3Server::start(S3Kind::Moto);
+    let bucket = store.bucket();
+    // Images of pages full of noise.
+    server.sql(
+        "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL;
+         INSERT INTO t SELECT (SELECT string_agg(sha512((n * 1000 + i)::text::bytea), '') FROM generate_series(1, 100) i)
+             FROM generate_series(1, 6000) n;",
+    );
+    let name = server.sql("SELECT pg_walfile_name(pg_current_wal_lsn() - 20 * 1024 * 1024::bigint)");
+    server.sql("SELECT pg_switch_wal()");
+    let segment = format!("pg_wal/{name}");
+    for pitr in [Pitr::new(&dir), with_bucket(&dir, &store, &bucket)] {
+        let pitr = pitr.env("PITR_ARCHIVE_READ_AHEAD", "0").in_dir(&server.data);
+        let first = peak(&pitr, &["archive-push", &segment]);
+        let again = peak(&pitr, &["archive-push", &segment]);
+        let fetched = dir.join("fetched");
+        let get = peak(&pitr, &["archive-get", &name, &fetched.display().to_string()]);
+        assert_eq!(std::fs::read(&fetched).unwrap(), std::fs::read(server.file(&segment)).unwrap());
+        std::fs::remove_file(&fetched).unwrap();
+        eprintln!("pushed {first} MiB, again {again} MiB, fetched {get} MiB");
+        for (what, peak) in [("pushed", first), ("again", again), ("fetched", get)] {
+            assert!((1..=HOOK).contains(&peak), "{what}: {peak} MiB");
+        }
+    }
 }

@@ -112,6 +112,46 @@ fn with_other_settings_another_process_does_the_work() {
     assert_ne!(world.the_one(), first);
 }
 
+/// Each time something is changed that no setting tells of, the process that knew it as it was must go.
+#[test]
+fn with_another_login_or_another_program_another_process_does_the_work() {
+    let world = World::new(|dir, pitr| {
+        for name in ["credentials", "program"] {
+            std::fs::create_dir(dir.join(name)).unwrap();
+        }
+        std::fs::write(dir.join("credentials/file"), "[default]\n").unwrap();
+        std::fs::copy(pitr.binary(), dir.join("program/pitr")).unwrap();
+        let login = dir.join("credentials/file").display().to_string();
+        let line = pitr.clone().env("AWS_SHARED_CREDENTIALS_FILE", login).hook("archive-push %p");
+        line.replace(&pitr.binary().display().to_string(), &dir.join("program/pitr").display().to_string())
+    });
+    let program = world.dir.join("program/pitr");
+    let one = || {
+        let found = processes(&program, &world.server.data, "attend");
+        assert_eq!(found.len(), 1, "{found:?}");
+        found[0]
+    };
+    let first = one();
+    world.server.archive_now();
+    assert_eq!(one(), first);
+    let replaced = |old: Pid| {
+        wait_until("another process has taken over", 60, || {
+            world.server.archive_now();
+            !processes(&program, &world.server.data, "attend").contains(&old)
+        });
+        world.server.archive_now();
+        one()
+    };
+    std::fs::write(world.dir.join("credentials/file"), "[default]\n[other]\n").unwrap();
+    let second = replaced(first);
+    assert_ne!(second, first);
+    // As a package manager does it.
+    std::fs::copy(&program, world.dir.join("program/new")).unwrap();
+    std::fs::rename(world.dir.join("program/new"), &program).unwrap();
+    assert_ne!(replaced(second), second);
+    assert!(!world.server.log().contains("archive command failed"), "{}", world.server.log_tail());
+}
+
 #[test]
 fn without_its_socket_or_its_spool_it_ends_and_the_hooks_go_on() {
     let world = World::new(plain);
