@@ -151,6 +151,20 @@ class Copy(Archiver):
         return f"cp {shlex.quote(self.repository)}/%f %p"
 
 
+class Rename(Copy):
+    """Segments that lie ready beside the data directory, handed over by `mv`: the least that any restore_command can
+    cost. Each recovery uses them up."""
+
+    def lay_out(self, wal, names):
+        self.fresh(wal.data)
+        for name in names:
+            shutil.copy(os.path.join(wal.data, "pg_wal", name), self.repository)
+        sync(self.repository)
+
+    def get_line(self):
+        return f"mv {shlex.quote(self.repository)}/%f %p"
+
+
 def pgbackrest_version():
     return measure.version(["pgbackrest", "version"])
 

@@ -7,7 +7,7 @@ import subprocess
 import time
 
 from lib import measure, processes
-from lib.archiver import Copy, PgBackRest, Pitr, sync
+from lib.archiver import Copy, PgBackRest, Pitr, Rename, sync
 from lib.hooks import places
 from lib.measure import Failed
 
@@ -101,8 +101,8 @@ def archivers(run, wal, place, store):
     return wal.archived[place]
 
 
-def copies(run, wal):
-    archiver = Copy(run, "cp")
+def copies(run, wal, label="cp"):
+    archiver = Copy(run, label)
     archiver.fresh(wal.data)
     archiver.archive(wal, wal.names[:SEGMENTS])
     return archiver
@@ -118,11 +118,27 @@ def recovered_by(recovery, archiver):
     return once
 
 
+def least(run, recovery, wal):
+    """What no restore_command can undercut on this machine, relative to `cp`: told, so that a goal can be judged."""
+    ready, copied = Rename(run, "mv"), copies(run, wal, "cp beside mv")
+
+    def renamed(_):
+        ready.lay_out(wal, wal.names[:SEGMENTS])
+        return recovery.once(ready.get_line())
+
+    samples = measure.in_turn(run.rounds("recovery", 3), renamed, recovered_by(recovery, copied))
+    what = f"recovery of {SEGMENTS} segments that lie ready, by mv"
+    run.keep(what, "cp from a directory", *samples)
+    run.fact(f"{what}: wall / cp", measure.ratio(*samples, "wall"))
+    run.fact(f"{what}: wall in s", measure.median([s["wall"] for s in samples[0]]))
+
+
 def recover(run):
     if not run.peer():
         return
     wal = run.wal()
     recovery = Recovery(run, wal)
+    least(run, recovery, wal)
     for place, store in places(run):
         sides = archivers(run, wal, place, store)
         rounds = run.rounds("recovery", 5 if store is None else 3)
