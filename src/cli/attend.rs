@@ -63,7 +63,7 @@ const MOST_AT_ONCE: usize = 8;
 const ON_THE_LINE: usize = 3;
 
 /// Segments that it fetches at the same time: a far store is waited for, a near one decompressed from.
-const FETCHERS: usize = 4;
+const FETCHERS: usize = 3;
 
 /// What runs until it is no longer needed. Its standard input is the socket on which the hooks call.
 pub(super) fn run(args: &AttendArgs, global: &Global) -> Result<(), Stop> {

@@ -94,6 +94,19 @@ fn survive(dir: &TestDir, pitr: &Pitr, login: Vec<(&'static str, String)>) {
     assert!(!restored.join("pg_wal/.pitr-ahead").exists());
 }
 
+/// Files that are ready above which the clients wait: what a killed server's archiver may still do before it notices
+/// is bounded by them.
+const BACKLOG: usize = 400;
+
+/// Tells the clients to end when it goes.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// The rows whose commit a client was told of, and how often what was killed.
 fn work_and_kill(
     server: &mut Server,
@@ -104,12 +117,21 @@ fn work_and_kill(
     let (committed, next, stop) = (Mutex::new(BTreeSet::new()), AtomicU32::new(0), AtomicBool::new(false));
     let mut kills = BTreeMap::new();
     let clients: Vec<_> = (0..CLIENTS).map(|_| Mutex::new(server.psql())).collect();
+    let status = server.file("pg_wal/archive_status");
     std::thread::scope(|scope| {
+        // Also where the killing fails: the clients would go on for ever.
+        let _ends = Ends(&stop);
         for client in &clients {
             scope.spawn(|| {
                 let mut client = client.lock().unwrap();
                 client.args(["-f", "-"]);
                 while !stop.load(Ordering::Relaxed) {
+                    let ready =
+                        |entry: &std::fs::DirEntry| entry.path().extension().is_some_and(|e| e == "ready");
+                    if std::fs::read_dir(&status).unwrap().flatten().filter(ready).count() > BACKLOG {
+                        std::thread::sleep(Duration::from_millis(100));
+                        continue;
+                    }
                     let n = next.fetch_add(1, Ordering::Relaxed);
                     if commit(&mut client, n) {
                         committed.lock().unwrap().insert(n);
@@ -122,8 +144,10 @@ fn work_and_kill(
             std::thread::sleep(Duration::from_millis(20 + u64::from(random.below(150))));
             if Instant::now() > servers_turn {
                 server.stop(if random.below(2) == 0 { StopMode::Kill } else { StopMode::Immediate });
-                // The kernel needs a moment to take a killed server's memory and its children away.
-                wait_until("the server can be started again", 60, || server.try_start(60).is_ok());
+                // The kernel needs a moment to take a killed server's memory and its children away; and an archiver that
+                // looks for its server while the last backend is being forked does not notice that it is gone (the
+                // backend still holds the pipe), and goes on until nothing is ready any more.
+                wait_until("the server can be started again", 300, || server.try_start(60).is_ok());
                 *kills.entry("the server").or_insert(0) += 1;
                 servers_turn = Instant::now() + Duration::from_secs(4 + u64::from(random.below(5)));
                 continue;
@@ -141,7 +165,6 @@ fn work_and_kill(
                 }
             }
         }
-        stop.store(true, Ordering::Relaxed);
     });
     // What was stopped would stay for ever: nobody else may clean up after this test.
     for pid in processes(pitr.binary(), &server.data, "attend") {

@@ -16,6 +16,9 @@ pub(super) const FORMAT: u32 = 1;
 /// Objects up to this size are fetched with one request, where all of them is needed.
 pub(super) const IN_MEMORY: u64 = 64 << 20;
 
+/// What one request brings of an object whose first request has not brought all of it. Bytes.
+const PIECE: u64 = 1 << 20;
+
 /// What the first read of an object fetches: more than the summary of a 16 MiB segment takes.
 const FIRST_READ: u64 = 16 << 10;
 
@@ -158,25 +161,20 @@ impl<'s> StoredWal<'s> {
         &self,
         mut sink: impl FnMut(Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let damaged = |why: &str| RepositoryError::damaged(self.url(), why);
         let mut at = self.frames_at;
+        let mut bytes = Bytewise { of: self, end: self.stored_size(), ahead: (0, Bytes::new()) };
         let mut whole = blake3::Hasher::new();
         for frame in &self.summary.frames {
             let end = at + u64::from(frame.stored);
-            let stored = self.bytes(at, end)?;
-            if stored.len() as u64 != end - at {
-                return Err(damaged("it ends early").into());
-            }
-            let raw = decode_frame(&stored, frame.raw as usize, &frame.blake3)
+            let raw = decode_frame(&bytes.get(at, end)?, frame.raw as usize, &frame.blake3)
                 .map_err(|e| RepositoryError::codec(self.url(), e))?;
             whole.update(&raw);
             sink(raw)?;
             at = end;
         }
         if whole.finalize().to_hex().as_str() != self.summary.blake3 {
-            return Err(
-                damaged("its frames are whole, but together they are not what its summary says").into()
-            );
+            let why = "its frames are whole, but together they are not what its summary says";
+            return Err(RepositoryError::damaged(self.url(), why).into());
         }
         Ok(())
     }
@@ -192,14 +190,13 @@ impl<'s> StoredWal<'s> {
         mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let codec = |e| RepositoryError::codec(self.url(), e);
+        let behind: u64 = self.summary.frames.iter().take(frames.end).map(|f| u64::from(f.stored)).sum();
+        let mut bytes = Bytewise { of: self, end: self.frames_at + behind, ahead: (0, Bytes::new()) };
         let (mut at, mut begin) = (self.frames_at, 0);
         for (number, frame) in self.summary.frames.iter().enumerate() {
             let end = at + u64::from(frame.stored);
             if frames.contains(&number) {
-                let stored = self.bytes(at, end)?;
-                if stored.len() as u64 != end - at {
-                    return Err(RepositoryError::damaged(self.url(), "it ends early").into());
-                }
+                let stored = bytes.get(at, end)?;
                 decoder.decode(&stored, frame.raw as usize, &frame.blake3, raw).map_err(codec)?;
                 sink(begin, raw)?;
             }
@@ -207,16 +204,35 @@ impl<'s> StoredWal<'s> {
         }
         Ok(())
     }
+}
 
-    fn bytes(&self, at: u64, end: u64) -> Result<Bytes, RepositoryError> {
-        let (Ok(from), Ok(to)) = (usize::try_from(at), usize::try_from(end)) else {
-            return Err(RepositoryError::damaged(self.url(), "a frame's place is out of bounds"));
-        };
-        if to <= self.head.len() {
-            return Ok(self.head.slice(from..to));
+/// The object's bytes one frame after the other: out of what the first request has brought, and behind that in requests
+/// of [`PIECE`], or of one frame where that has more.
+struct Bytewise<'a, 's> {
+    of: &'a StoredWal<'s>,
+    /// Where the last frame that is wanted ends.
+    end: u64,
+    /// What the last request has brought, and where that begins.
+    ahead: (u64, Bytes),
+}
+
+impl Bytewise<'_, '_> {
+    fn get(&mut self, at: u64, end: u64) -> Result<Bytes, RepositoryError> {
+        let of = self.of;
+        let damaged = |why: &str| RepositoryError::damaged(of.url(), why);
+        for (begin, bytes) in [(0, &of.head), (self.ahead.0, &self.ahead.1)] {
+            if at >= begin && end <= begin + bytes.len() as u64 {
+                let place =
+                    |n: u64| usize::try_from(n - begin).map_err(|_| damaged("a frame is out of bounds"));
+                return Ok(bytes.slice(place(at)?..place(end)?));
+            }
         }
-        self.storage
-            .read_range(&self.name, at..end)?
-            .ok_or_else(|| RepositoryError::damaged(self.url(), "it vanished while it was read"))
+        // Before the next comes: one piece is held, not two.
+        self.ahead = (at, Bytes::new());
+        let until = end.max(self.end.min(at + PIECE));
+        let found = of.storage.read_range(&of.name, at..until)?;
+        self.ahead.1 = found.ok_or_else(|| damaged("it vanished while it was read"))?;
+        let frame = usize::try_from(end - at).ok().filter(|length| *length <= self.ahead.1.len());
+        frame.map(|length| self.ahead.1.slice(..length)).ok_or_else(|| damaged("it ends early"))
     }
 }

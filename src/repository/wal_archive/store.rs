@@ -67,9 +67,9 @@ pub enum Beside {
     OursDamaged,
 }
 
-/// What the first request for a stored copy brings: all of most segments of 16 MiB. The rest comes frame by frame, so
+/// What the first request for a stored copy brings: all of most segments of 16 MiB. The rest comes piece by piece, so
 /// that a hook that meets a copy of incompressible bytes stays within its memory. Bytes.
-const FIRST_REQUEST: u64 = 4 << 20;
+const FIRST_REQUEST: u64 = 2 << 20;
 
 /// How a stored copy compares with the file.
 enum Comparison {

@@ -23,7 +23,7 @@ use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
 
 /// What the first request for an object brings: all of most segments of 16 MiB, and a bounded part of the others.
-const FIRST_REQUEST: u64 = 4 << 20;
+const FIRST_REQUEST: u64 = 2 << 20;
 
 /// Each core at work has a frame in memory, of up to 4 MiB.
 const MOST_CORES: usize = 4;
