@@ -68,8 +68,8 @@ impl GetArgs {
             let storages = settings.storages_within(budget)?;
             anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
         };
-        // What was waited for the other process is waited for the store.
-        let left = || settings.get_retry.saturating_sub(begun.elapsed());
+        // The seconds that were waited for the other process were waited for the store.
+        let left = || settings.get_retry.saturating_sub(Duration::from_secs(begun.elapsed().as_secs()));
         let found = match self.handed_over(&settings, global, &cwd, file) {
             Some(known) => known,
             // Any of several may have it: each is asked once before the patience for one of them holds up recovery.

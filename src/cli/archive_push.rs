@@ -1,7 +1,7 @@
 //! `pitr archive-push`
 
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -31,8 +31,9 @@ impl PushArgs {
         }
         put_away_what_recovery_left(&cwd);
         let options = push_options(&settings, global);
-        // What was waited for the other process is waited for the store.
-        let storages = settings.storages_within(settings.push_retry.saturating_sub(begun.elapsed()))?;
+        // The seconds that were waited for the other process were waited for the store.
+        let waited = Duration::from_secs(begun.elapsed().as_secs());
+        let storages = settings.storages_within(settings.push_retry.saturating_sub(waited))?;
         let ahead = ahead_options(&settings, &cwd, MOST_AT_ONCE);
         let pushing = PushAhead::new(storages, settings.memory(), cwd, options, ahead, now);
         let pushed = pushing.push(&self.path);

@@ -190,9 +190,12 @@ pub fn unnamed_file(dir: &Path) -> Result<File, Error> {
 /// Opens the file at `path` for locking, made where it is missing. It holds nothing, so nothing is synced.
 pub fn lock_file(path: &Path) -> Result<File, Error> {
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    rustix::fs::open(path, flags, Mode::from_raw_mode(FILE_MODE))
+    let file = rustix::fs::open(path, flags, Mode::from_raw_mode(FILE_MODE))
         .map(File::from)
-        .map_err(|e| Error::new("open the lock", path, e))
+        .map_err(|e| Error::new("open the lock", path, e))?;
+    // One that root had made for itself would keep the server's user out for ever.
+    inherit_owner(open_dir(parent_of(path))?, &file, path)?;
+    Ok(file)
 }
 
 fn create_exclusive(at: impl AsFd, path: &Path, mode: u32) -> Result<File, Errno> {

@@ -118,6 +118,45 @@ fn a_truncated_body_is_an_error() {
 }
 
 #[test]
+fn a_link_that_leads_to_nothing_is_no_absence() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = FsStorage::new(dir.path());
+    storage.create("wal/1/a", Bytes::from_static(b"x")).unwrap();
+    storage.create("wal/2/b", Bytes::from_static(b"x")).unwrap();
+    // Moved to a disk that is not mounted: a folder, then a single object.
+    for (moved, object, folder) in [("wal/1", "wal/1/a", "wal/1/"), ("wal/2/b", "wal/2/b", "wal/2/")] {
+        std::fs::rename(dir.path().join(moved), dir.path().join("away")).unwrap();
+        std::os::unix::fs::symlink("/nowhere/at/all", dir.path().join(moved)).unwrap();
+        let missing = format!("{object}-too");
+        let mut errors = vec![
+            storage.read(object).map(drop).unwrap_err(),
+            storage.read_range(object, 0..1).map(drop).unwrap_err(),
+            storage.size(object).map(drop).unwrap_err(),
+            storage.list(folder, None, &mut |_| ()).unwrap_err(),
+            storage.list("", None, &mut |_| ()).unwrap_err(),
+            storage.list_folders("wal/").map(drop).unwrap_err(),
+        ];
+        if moved == "wal/1" {
+            errors.push(storage.read(&missing).map(drop).unwrap_err());
+        } else {
+            assert_eq!(storage.read(&missing).unwrap(), None);
+        }
+        for error in errors {
+            assert_eq!(error.kind, StorageErrorKind::Permanent, "{}", text(&error));
+            assert!(text(&error).contains("mounted"), "{}", text(&error));
+        }
+        std::fs::remove_file(dir.path().join(moved)).unwrap();
+        std::fs::rename(dir.path().join("away"), dir.path().join(moved)).unwrap();
+        assert!(storage.read(object).unwrap().is_some());
+    }
+    // One that leads somewhere is as good as what it leads to.
+    std::fs::rename(dir.path().join("wal/1"), dir.path().join("tier")).unwrap();
+    std::os::unix::fs::symlink("../tier", dir.path().join("wal/1")).unwrap();
+    assert!(storage.read("wal/1/a").unwrap().is_some());
+    assert_eq!(storage.read("wal/1/b").unwrap(), None);
+}
+
+#[test]
 fn not_modified_is_an_answer_only_about_what_was_read() {
     // Nobody has asked whether it has changed.
     let (_server, storage) = answering(Answer::Bare(304));

@@ -94,7 +94,10 @@ impl Walk<'_> {
         let fail = |e: Errno| self.storage.error(ACTION, prefix, e.into());
         let dir = match durable::open_dir_at(self.root.as_fd(), Path::new(path)) {
             Ok(dir) => dir,
-            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(e) if e.source.kind() == std::io::ErrorKind::NotFound => {
+                self.storage.prove_nothing_is_there(ACTION, prefix, self.root)?;
+                return Ok(Vec::new());
+            }
             Err(e) => return Err(self.storage.error(ACTION, prefix, e.source)),
         };
         let mut entries = Vec::new();
@@ -109,7 +112,11 @@ impl Walk<'_> {
                 FileType::Unknown | FileType::Symlink => {
                     match rustix::fs::statat(&dir, entry.file_name(), AtFlags::empty()) {
                         Ok(stat) => FileType::from_raw_mode(stat.st_mode),
-                        Err(Errno::NOENT) => continue,
+                        Err(Errno::NOENT) => {
+                            let name = format!("{prefix}{part}");
+                            self.storage.prove_nothing_is_there(ACTION, &name, self.root)?;
+                            continue;
+                        }
                         Err(errno) => return Err(self.storage.error(ACTION, part, errno.into())),
                     }
                 }

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Created, ObjectInfo, ObjectWriter, Storage, StorageError, StorageErrorKind, name};
@@ -101,6 +101,7 @@ impl FsStorage {
         let file = match rustix::fs::openat(&root, name, flags, Mode::empty()) {
             Ok(file) => File::from(file),
             Err(Errno::NOENT) => {
+                self.prove_nothing_is_there(action, name, &root)?;
                 self.prove_root(action, &root)?;
                 return Ok(None);
             }
@@ -116,6 +117,28 @@ impl FsStorage {
                 Err(StorageError::new(StorageErrorKind::Permanent, action, self.object(name), why))
             }
         }
+    }
+
+    /// "No such file" is also the answer of a link that leads to nothing: a part of the archive that was moved to another
+    /// disk, which is not mounted now.
+    fn prove_nothing_is_there(
+        &self,
+        action: &'static str,
+        name: &str,
+        root: &OwnedFd,
+    ) -> Result<(), StorageError> {
+        let mut path = PathBuf::new();
+        for part in Path::new(name) {
+            path.push(part);
+            let Ok(stat) = rustix::fs::statat(root, &path, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+            let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
+            if is_link && rustix::fs::statat(root, &path, AtFlags::empty()).is_err() {
+                let why = "a link that leads to nothing: is the disk mounted that it leads to?";
+                let link = self.object(&path.display().to_string());
+                return Err(StorageError::new(StorageErrorKind::Permanent, action, link, why));
+            }
+        }
+        Ok(())
     }
 
     fn read_at(&self, name: &str, file: &File, from: u64, length: u64) -> Result<Bytes, StorageError> {

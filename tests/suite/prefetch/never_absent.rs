@@ -193,3 +193,23 @@ fn the_second_repository_helps_where_the_first_is_away_or_damaged_or_lacks_it() 
     assert_eq!(second.times(world.name(1, 1)), 0);
     assert_eq!(second.times(world.name(1, 2)), 1);
 }
+
+#[test]
+fn nothing_comes_out_of_a_repository_that_lost_the_clusters_descriptors() {
+    for lost in ["main/cluster.json", "main/identity"] {
+        let world = World::new(1);
+        world.archive(1, 1..40);
+        let window = world.window(2);
+        assert!(restore(&world, &window, world.name(1, 1)));
+        let (place, away) = (world.dir.join("repo").join(lost), world.dir.join("away"));
+        std::fs::rename(&place, &away).unwrap();
+        // They are read once a second.
+        let mut next = 10;
+        wait_until("it is noticed", 20, || {
+            next += 3;
+            window.take(WalFileName::Segment(world.name(1, next % 30 + 5))).is_none()
+        });
+        std::fs::rename(&away, &place).unwrap();
+        assert!(restore(&world, &window, world.name(1, 39)), "{lost} is there again");
+    }
+}

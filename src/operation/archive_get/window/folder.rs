@@ -26,7 +26,7 @@ impl Folder {
         let error = |source| WindowError::Folder { path: path.display().to_string(), source };
         // The second time, when what a dead one has left is removed.
         for _ in 0..2 {
-            durable::create_dir(&path, 0o700, None).map_err(error)?;
+            durable::create_dirs(&path, 0o700).map_err(error)?;
             match Marker::take(&path.join(MARKER), "").map_err(error)? {
                 Claim::Ours(marker) => return Ok(Self { path, marker: Some(marker) }),
                 Claim::Left => remove(&path),

@@ -1,7 +1,7 @@
 //! One file out of the repositories, for somebody who looks ahead: whole and verified, or not at all.
 //!
-//! Every fetch reads the repository's identity again, so that nothing comes out of another one that appeared in
-//! its place; which cluster and epoch is meant was proved once, by descriptors that are never written again.
+//! Every fetch asks for the repository's identity again, so that nothing comes out of another one that appeared in
+//! its place; the cluster's descriptors, which are never written again, are read once a second.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,6 +9,7 @@ use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -74,8 +75,21 @@ pub(super) struct Source {
 #[derive(Debug)]
 struct Place {
     storage: Arc<dyn Storage>,
-    bound: Mutex<Option<(String, Bound)>>,
+    bound: Mutex<Option<Known>>,
 }
+
+/// Where the cluster was found, in the repository of which identity, and when.
+#[derive(Debug)]
+struct Known {
+    repository: String,
+    bound: Bound,
+    /// When the descriptors were read last; `None` where they could not be.
+    looked: Option<Instant>,
+}
+
+/// For so long the cluster that was found is not looked for again: its descriptors take several requests, and are never
+/// written again. What could happen meanwhile is that they are lost, or replaced with all the rest.
+const KNOWN_FOR: Duration = Duration::from_secs(1);
 
 enum Stop {
     Repository(RepositoryError),
@@ -239,28 +253,51 @@ impl Source {
     }
 
     fn bound(&self, place: &Place, repository: &Repository) -> Result<Bound, RepositoryError> {
-        let mut known = place.bound.lock().unwrap_or_else(PoisonError::into_inner);
         let identity = &repository.descriptor().identity;
-        match known.as_ref() {
-            Some((of, bound)) if of == identity => return Ok(bound.clone()),
-            // Also where the host could not keep it in mind.
-            Some((of, _)) => {
-                let url = repository.url();
-                return Err(RepositoryError::IdentityChanged {
-                    url: url.to_owned(),
-                    remembered: of.clone(),
-                    found: format!("has identity {identity}"),
-                    memory: self.memory.path(url).display().to_string(),
-                });
+        let locked = || place.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut first = None;
+        {
+            let mut known = locked();
+            match known.as_mut() {
+                Some(known) if known.repository == *identity => {
+                    if known.looked.is_some_and(|looked| looked.elapsed() < KNOWN_FOR) {
+                        return Ok(known.bound.clone());
+                    }
+                    // This thread looks, and holds up nobody: its request may stall.
+                    known.looked = Some(Instant::now());
+                }
+                // Also where the host could not keep it in mind.
+                Some(known) => {
+                    let url = repository.url();
+                    return Err(RepositoryError::IdentityChanged {
+                        url: url.to_owned(),
+                        remembered: known.repository.clone(),
+                        found: format!("has identity {identity}"),
+                        memory: self.memory.path(url).display().to_string(),
+                    });
+                }
+                None => first = Some(known),
             }
-            None => {}
         }
-        let cluster = cluster_of(repository, Some(self.own), &self.options)?;
-        if let Err(error) = repository.remember(&self.memory, &cluster) {
-            tracing::debug!(%error, "cannot remember the repository on this host");
-        }
+        let cluster = match cluster_of(repository, Some(self.own), &self.options) {
+            Ok(cluster) => cluster,
+            Err(error) => {
+                if first.is_none()
+                    && let Some(known) = locked().as_mut()
+                {
+                    known.looked = None;
+                }
+                return Err(error);
+            }
+        };
         let bound = cluster.to_bound();
-        *known = Some((identity.clone(), bound.clone()));
+        if let Some(mut known) = first {
+            if let Err(error) = repository.remember(&self.memory, &cluster) {
+                tracing::debug!(%error, "cannot remember the repository on this host");
+            }
+            let (repository, looked) = (identity.clone(), Some(Instant::now()));
+            *known = Some(Known { repository, bound: bound.clone(), looked });
+        }
         Ok(bound)
     }
 }
