@@ -1,7 +1,7 @@
 //! `pitr archive-get`
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::Args;
@@ -63,21 +63,19 @@ impl GetArgs {
             .map_err(|e| Stop::Failed(e, Some(hint.to_owned())))?;
         let settings = Settings::load(global)?;
         let options = get_options(&settings, global);
-        let (memory, cwd, begun) = (settings.memory(), cwd()?, Instant::now());
+        let (memory, cwd) = (settings.memory(), cwd()?);
         let within = |budget| {
             let storages = settings.storages_within(budget)?;
             anyhow::Ok(archive_get(storages, &memory, file, &self.destination, &cwd, &options, now()))
         };
-        // The seconds that were waited for the other process were waited for the store.
-        let left = || settings.get_retry.saturating_sub(Duration::from_secs(begun.elapsed().as_secs()));
         let found = match self.handed_over(&settings, global, &cwd, file) {
             Some(known) => known,
             // Any of several may have it: each is asked once before the patience for one of them holds up recovery.
             None if settings.repositories.len() > 1 => match within(Duration::ZERO)? {
-                Err(e) if e.is_unreachable() => within(left())?,
+                Err(e) if e.is_unreachable() => within(settings.get_retry)?,
                 found => found,
             },
-            None => within(left())?,
+            None => within(settings.get_retry)?,
         };
         match found {
             Ok(true) => Ok(()),

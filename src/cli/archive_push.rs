@@ -1,7 +1,6 @@
 //! `pitr archive-push`
 
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use clap::Args;
 
@@ -25,15 +24,13 @@ pub(super) struct PushArgs {
 impl PushArgs {
     pub(super) fn run(&self, global: &Global) -> Result<(), Stop> {
         let settings = Settings::load(global)?;
-        let (cwd, begun) = (cwd()?, Instant::now());
+        let cwd = cwd()?;
         if self.is_done_by_attendant(&settings, global, &cwd) {
             return Ok(());
         }
         put_away_what_recovery_left(&cwd);
         let options = push_options(&settings, global);
-        // The seconds that were waited for the other process were waited for the store.
-        let waited = Duration::from_secs(begun.elapsed().as_secs());
-        let storages = settings.storages_within(settings.push_retry.saturating_sub(waited))?;
+        let storages = settings.storages_within(settings.push_retry)?;
         let ahead = ahead_options(&settings, &cwd, MOST_AT_ONCE);
         let pushing = PushAhead::new(storages, settings.memory(), cwd, options, ahead, now);
         let pushed = pushing.push(&self.path);

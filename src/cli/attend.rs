@@ -199,6 +199,12 @@ fn stands_in_pg_wal(file: &Path, data_directory: &Path) -> bool {
     real(folder).is_some_and(|folder| Some(folder) == real(data_directory.join("pg_wal")))
 }
 
+/// For glibc's allocator, which no program can tell after it has begun without unsafe code: left alone it keeps what a
+/// thread has used for the next one, up to 7 MiB in each of sixteen places. With segments that do not compress that made
+/// 51 MiB of 35.
+const ALLOCATOR: [(&str, &str); 3] =
+    [("MALLOC_ARENA_MAX", "3"), ("MALLOC_MMAP_THRESHOLD_", "1500000"), ("MALLOC_TRIM_THRESHOLD_", "1500000")];
+
 /// Settings that stand on this hook's command line reach the process by its environment: a line could be read by
 /// everybody, and would be longer.
 fn command(global: &Global, verb: Verb) -> anyhow::Result<Command> {
@@ -215,6 +221,11 @@ fn command(global: &Global, verb: Verb) -> anyhow::Result<Command> {
         .arg(own)
         .arg("attend")
         .arg(verb.name());
+    for (name, value) in ALLOCATOR {
+        if std::env::var_os(name).is_none() {
+            command.env(name, value);
+        }
+    }
     if let Some(config) = &global.config {
         command.env("PITR_CONFIG", config);
     }

@@ -86,6 +86,9 @@ const DEFAULT_CONFIG: &str = "/etc/pitr/pitr.toml";
 /// compressed, and several may be on their way.
 const HOOK_IN_MEMORY: usize = 6 << 20;
 
+/// The same where several are on their way at once. Most segments of 16 MiB have less when they are compressed.
+const AT_ONCE_IN_MEMORY: usize = 5 << 19;
+
 /// A minute outlasts a restart of most stores; the server calls a hook that failed again by itself.
 const DEFAULT_RETRY: i64 = 60;
 
@@ -169,7 +172,7 @@ impl Settings {
 
     /// The storages, in order, for a process that outlives a call: each call is tried again for up to `budget`.
     pub(super) fn storages_tried_for(&self, budget: Duration) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.opened(budget, false, HOOK_IN_MEMORY)
+        self.opened(budget, false, AT_ONCE_IN_MEMORY)
     }
 
     fn opened(

@@ -119,7 +119,7 @@ impl Company {
     /// Compressed bytes to keep in memory. Most segments of 16 MiB have 1 to 4 MiB; a hook has 40 MiB in all.
     fn in_memory(self) -> usize {
         match self {
-            Self::Alone => 8 << 20,
+            Self::Alone => 4 << 20,
             Self::Others => 5 << 19,
         }
     }
