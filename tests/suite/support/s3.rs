@@ -148,20 +148,34 @@ fn start_ceph(dir: &Path, lease: &Path) -> String {
     for program in ["radosgw", "ceph-mon", "ceph-osd", "ceph", "curl"] {
         super::program(program);
     }
-    drop(std::fs::remove_dir_all(dir));
-    let (port, mon) = (free_port(), free_port());
-    let log = File::create(dir.with_extension("log")).unwrap();
-    let status = Command::new("setsid")
-        .arg("--wait")
-        .arg(tool("start-ceph-rgw.sh"))
-        .arg(dir)
-        .args([port.to_string(), mon.to_string()])
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().unwrap())
-        .stderr(log)
-        .status()
-        .unwrap();
-    assert!(status.success(), "Ceph did not start: see {}", dir.with_extension("log").display());
+    let log = dir.with_extension("log");
+    // A port that was free may be another server's a moment later, and on a busy machine one of its four processes may
+    // not be ready when the next needs it: what each try said is kept.
+    let started = (1..=3).find_map(|number| {
+        drop(std::fs::remove_dir_all(dir));
+        let (port, mon) = (free_port(), free_port());
+        let said =
+            if number == 1 { File::create(&log) } else { File::options().append(true).open(&log) }.unwrap();
+        let script = |arguments: &[&OsStr]| {
+            let mut command = Command::new("setsid");
+            command.arg("--wait").arg(tool("start-ceph-rgw.sh")).args(arguments).stdin(Stdio::null());
+            command
+                .stdout(said.try_clone().unwrap())
+                .stderr(said.try_clone().unwrap())
+                .status()
+                .unwrap()
+                .success()
+        };
+        let (port_text, mon_text) = (port.to_string(), mon.to_string());
+        if script(&[dir.as_os_str(), OsStr::new(&port_text), OsStr::new(&mon_text)]) {
+            return Some(port);
+        }
+        script(&[OsStr::new("--stop"), dir.as_os_str()]);
+        None
+    });
+    let Some(port) = started else {
+        panic!("Ceph did not start:\n{}", std::fs::read_to_string(&log).unwrap_or_default());
+    };
     let stop = tool("start-ceph-rgw.sh");
     let arguments = [lease.as_os_str(), stop.as_os_str(), OsStr::new("--stop"), dir.as_os_str()];
     run_detached(&tool("stop-when-idle.sh"), &arguments, Stdio::null());
