@@ -47,7 +47,7 @@ const BLOCK: CParameter = CParameter::MaxBlockSize((128 << 10) - 1);
 const TABLES: [CParameter; 2] = [CParameter::HashLog(16), CParameter::ChainLog(15)];
 
 /// The same for bytes that [shrink much](MUCH), in a core's first cache: pgbench's WAL and heap pages shrink as far with
-/// them, with a fifth less CPU. (Prose would take 15 % more bytes, index pages 4 %.) `bench/` measures it.
+/// them, for a tenth less of the compression's CPU. (Prose would take 15 % more bytes, index pages 4 %.)
 const SMALL_TABLES: [CParameter; 2] = [CParameter::HashLog(13), CParameter::ChainLog(12)];
 
 /// A frame that shrinks by this factor is taken as a sign that the next one will.

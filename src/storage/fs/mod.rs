@@ -130,7 +130,12 @@ impl FsStorage {
         let mut path = PathBuf::new();
         for part in Path::new(name) {
             path.push(part);
-            let Ok(stat) = rustix::fs::statat(root, &path, AtFlags::SYMLINK_NOFOLLOW) else { return Ok(()) };
+            let stat = match rustix::fs::statat(root, &path, AtFlags::SYMLINK_NOFOLLOW) {
+                Ok(stat) => stat,
+                Err(Errno::NOENT) => return Ok(()),
+                // Whatever else keeps this from being looked at, it proves nothing.
+                Err(errno) => return Err(self.error(action, name, errno.into())),
+            };
             let is_link = FileType::from_raw_mode(stat.st_mode) == FileType::Symlink;
             if is_link && rustix::fs::statat(root, &path, AtFlags::empty()).is_err() {
                 let why = "a link that leads to nothing: is the disk mounted that it leads to?";
