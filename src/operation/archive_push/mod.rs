@@ -9,29 +9,26 @@ mod door;
 mod error;
 mod proof;
 mod ready;
+mod take;
 
 use std::fs::File;
-use std::io::{Read, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use ahead::{AheadOptions, PushAhead};
 pub use error::PushError;
 pub use ready::more_are_ready;
+pub use take::Concern;
 
 use self::door::Door;
 use self::proof::{Place, Seen};
+use self::take::Source;
 use super::data_directory::{is_where_it_was_written, system_of};
 use crate::repository::layout::{ClusterName, name_digest};
-use crate::repository::wal_archive::{EncodedFrames, Encoding, StoreOutcome, WalContent, WalFile};
+use crate::repository::wal_archive::{StoreOutcome, WalFile};
 use crate::repository::{Create, HostMemory, Repository, SystemIdentity};
 use crate::storage::Storage;
-use crate::types::{Moment, SegmentName, SegmentSize, SystemId, WalFileName};
-use crate::wal::{HeaderProblem, SegmentScan, SegmentScanner, TimelineHistory};
-
-/// The greatest history or backup file that is taken for one, in bytes: a line of a history file has about
-/// 60, and a reader holds the whole file in memory.
-const LONGEST_TEXT: u64 = 16 << 20;
+use crate::types::{Moment, SystemId, WalFileName};
 
 /// How to push.
 #[derive(Debug, Clone)]
@@ -68,28 +65,6 @@ impl Pushed {
         };
         self.concern.is_none() && self.outcomes.iter().all(plain)
     }
-}
-
-/// What may be wrong with a file that was stored all the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Concern {
-    /// Recovery ends there.
-    Damaged(String),
-    /// It is of a server newer than this program.
-    NotChecked(String),
-    /// A history file that the server will not understand.
-    BadHistory(String),
-}
-
-/// A file that was read, scanned and compressed.
-struct Taken {
-    frames: EncodedFrames,
-    /// BLAKE3 of its first page.
-    first_page: Option<String>,
-    content: Option<WalContent>,
-    concern: Option<Concern>,
-    /// The system it is of, where anything says so.
-    system: Option<SystemIdentity>,
 }
 
 /// Archives the file at `path` (as the server gives it: relative to `cwd`). All repositories are tried; one
@@ -234,124 +209,4 @@ fn into_one(
         stored: matches!(outcome, StoreOutcome::New).then(|| wal.frames.object_size()),
     };
     Ok((outcome, place))
-}
-
-/// The file to be archived.
-struct Source<'f> {
-    file: &'f File,
-    length: u64,
-    name: WalFileName,
-    shown: &'f str,
-    company: Company,
-}
-
-impl Source<'_> {
-    fn take_segment(
-        &self,
-        segment: SegmentName,
-        system: Option<SystemIdentity>,
-        options: &PushOptions,
-    ) -> Result<Taken, PushError> {
-        let header = |source| PushError::Header { path: self.shown.to_owned(), source };
-        // Without a data directory the length is all there is; the header is compared with it.
-        let size = match (system, SegmentSize::new(self.length)) {
-            (Some(system), _) => system.segment_size,
-            (None, size) => size.unwrap_or(SegmentSize::DEFAULT),
-        };
-        if self.length != size.bytes() {
-            let (bytes, expected) = (self.length, size.bytes());
-            return Err(header(HeaderProblem::Length { bytes, expected }));
-        }
-        let read = || {
-            let mut scanner = SegmentScanner::new(segment, size);
-            let mut first_page = None;
-            let frames = self.encode(options, |chunk| {
-                first_page.get_or_insert_with(|| proof::first_page(chunk));
-                scanner.push(chunk);
-            })?;
-            Ok::<_, PushError>((frames, first_page, scanner.finish()))
-        };
-        let (mut frames, mut first_page, mut scan) = read()?;
-        if scan.damage.is_some() || scan.problem.is_some() {
-            // It may have been read while the disk or the page cache had a bad moment: the second look decides.
-            (frames, first_page, scan) = read()?;
-        }
-        if let Some(problem) = scan.problem {
-            return Err(header(problem));
-        }
-        let found = scan.header.map(|header| SystemIdentity {
-            system_identifier: header.system_id,
-            segment_size: size,
-            postgres_major: system.and_then(|s| s.postgres_major),
-        });
-        if let (Some(system), Some(found)) = (system, found)
-            && system.system_identifier != found.system_identifier
-        {
-            return Err(PushError::Stranger {
-                path: self.shown.to_owned(),
-                found: found.system_identifier,
-                expected: system.system_identifier,
-            });
-        }
-        let content = WalContent::from(&scan);
-        Ok(Taken {
-            frames,
-            first_page,
-            concern: Concern::of(&scan),
-            content: Some(content),
-            system: found.or(system),
-        })
-    }
-
-    fn take_text(&self, system: Option<SystemIdentity>, options: &PushOptions) -> Result<Taken, PushError> {
-        if self.length == 0 || self.length > LONGEST_TEXT {
-            return Err(PushError::Length { path: self.shown.to_owned(), bytes: self.length });
-        }
-        let mut text = Vec::new();
-        let frames = self.encode(options, |chunk| text.extend_from_slice(chunk))?;
-        let concern = match self.name {
-            WalFileName::History(timeline) => TimelineHistory::parse(timeline, &text)
-                .err()
-                .map(|problem| Concern::BadHistory(problem.to_string())),
-            _ => None,
-        };
-        Ok(Taken { frames, first_page: Some(proof::first_page(&text)), content: None, concern, system })
-    }
-
-    fn encode(&self, options: &PushOptions, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames, PushError> {
-        let mut file = self.file;
-        file.rewind().map_err(|source| PushError::Read { path: self.shown.to_owned(), source })?;
-        // No further than was announced: a file that grows while it is read is compared with its length.
-        let mut source = file.take(self.length);
-        let encoding = Encoding {
-            level: options.level,
-            temp_dir: &options.temp_dir,
-            in_memory: self.company.in_memory(),
-            beside: self.company == Company::Alone,
-        };
-        EncodedFrames::encode(&mut source, self.length, encoding, self.shown, inspect)
-            .map_err(|source| PushError::Repository { name: self.name.to_string(), source })
-    }
-}
-
-impl Concern {
-    fn of(scan: &SegmentScan) -> Option<Self> {
-        match (scan.damage, scan.newer_magic()) {
-            (Some(damage), _) => Some(Self::Damaged(damage.to_string())),
-            (None, Some(magic)) => Some(Self::NotChecked(format!("page magic {:04X}", magic.0))),
-            (None, None) => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Concern {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Damaged(what) => write!(f, "it is damaged ({what}), recovery will end there"),
-            Self::NotChecked(what) => {
-                write!(f, "its content was not checked: it is of a server newer than this version ({what})")
-            }
-            Self::BadHistory(what) => write!(f, "it is no history that a server understands ({what})"),
-        }
-    }
 }

@@ -14,19 +14,20 @@
 mod benches;
 mod course;
 mod deliver;
+mod error;
 mod folder;
 mod room;
 mod slots;
 mod source;
+mod state;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::super::data_directory::{ControlFileError, is_recovering, system_of};
+use super::super::data_directory::{is_recovering, system_of};
 use super::GetOptions;
-use crate::durable;
 use crate::repository::HostMemory;
 use crate::storage::Storage;
 use crate::types::{Moment, SegmentName, WalFileName};
@@ -35,8 +36,10 @@ use course::{Course, Standing};
 use folder::Folder;
 use slots::{Slots, Wanted};
 use source::{Fetched, Held, Source, Stored};
+use state::State;
 
 pub use deliver::deliver;
+pub use error::WindowError;
 pub(super) use folder::remove_abandoned;
 pub use folder::remove_abandoned_window;
 
@@ -47,38 +50,6 @@ pub struct WindowOptions {
     pub segments: usize,
     /// How many are fetched at a time, besides the one that is asked for.
     pub workers: usize,
-}
-
-/// Why there can be no window. Without one every hook works alone.
-#[derive(Debug, thiserror::Error)]
-pub enum WindowError {
-    /// The data directory's control file says nothing.
-    #[error(transparent)]
-    Control(#[from] ControlFileError),
-    /// The directory is none.
-    #[error("{path} is no data directory")]
-    NoDataDirectory {
-        /// The directory.
-        path: String,
-    },
-    /// Another process has one here.
-    #[error("another process fetches ahead into {path}")]
-    Busy {
-        /// The directory in `pg_wal`.
-        path: String,
-    },
-    /// The directory in `pg_wal`.
-    #[error("cannot fetch ahead into {path}")]
-    Folder {
-        /// The directory in `pg_wal`.
-        path: String,
-        /// Why.
-        #[source]
-        source: durable::Error,
-    },
-    /// The threads.
-    #[error("cannot start the threads that fetch ahead")]
-    Threads(#[source] std::io::Error),
 }
 
 /// So long, at least, a request that is under way is waited for; then the segment that the server waits for is
@@ -106,15 +77,6 @@ struct Shared {
     source: Source,
     dir: PathBuf,
     window: u64,
-}
-
-#[derive(Debug)]
-struct State {
-    slots: Slots,
-    course: Course,
-    /// How long a segment takes to fetch: the longest of late.
-    pace: Duration,
-    closing: bool,
 }
 
 /// Why a segment is fetched.
@@ -325,40 +287,6 @@ impl Shared {
     fn has_room(&self, state: &State) -> bool {
         let more = (state.slots.under_way() + 1) * self.source.bytes_ahead();
         room::is_there(&self.dir, self.source.segment_bytes(), more)
-    }
-}
-
-impl State {
-    /// The server waits for this one: the window begins behind it.
-    fn asked_for(&mut self, segment: SegmentName, window: u64) {
-        let number = self.course.number(segment);
-        if self.slots.has_newer(segment, |other| self.course.number(other) == number) {
-            self.course.forget();
-        }
-        self.slots.asked_for(segment);
-        self.slots.retain_ahead(|other| {
-            let other = self.course.number(other);
-            (number..=number.saturating_add(window)).contains(&other)
-        });
-    }
-
-    fn wants(&self, segment: SegmentName, window: u64) -> bool {
-        self.slots.asked().is_some_and(|asked| {
-            let (from, number) = (self.course.number(asked), self.course.number(segment));
-            (from..=from.saturating_add(window)).contains(&number)
-        })
-    }
-
-    fn next(&self, window: u64) -> Option<SegmentName> {
-        let last = self.slots.asked().filter(|_| !self.slots.is_halted())?;
-        self.course.next(last, window, |name| self.slots.standing(name))
-    }
-
-    fn settle(&mut self, segment: SegmentName, fetched: Fetched, window: u64) {
-        let wanted = !self.closing && self.wants(segment, window);
-        let fetched = if wanted || !matches!(fetched, Fetched::Whole(_)) { fetched } else { Fetched::Failed };
-        let number = self.course.number(segment);
-        self.slots.settle(segment, fetched, |other| self.course.number(other) > number);
     }
 }
 

@@ -4,18 +4,21 @@
 //! Only the file that is asked for has errors and warnings. What goes wrong ahead of it stops the reading ahead
 //! and is told when that very file is asked for, because it is then pushed like any other.
 
+mod answer;
+mod work;
+
 use std::collections::{BTreeSet, HashSet, VecDeque};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use self::work::Thread;
 use super::door::Door;
-use super::proof::{Proof, Proofs, Seen};
+use super::proof::Proofs;
 use super::ready::{self, Turn};
 use super::{Company, Done, PushError, PushOptions, Pushed, push_one};
 use crate::operation::data_directory::system_of;
-use crate::repository::wal_archive::StoreOutcome;
-use crate::repository::{Create, HostMemory, Repository};
+use crate::repository::HostMemory;
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
 
@@ -165,48 +168,6 @@ impl Shared {
         Asked { shared: self, name }
     }
 
-    /// What a proof says, if all that it names is still so. The repositories are asked in any case who they are, and
-    /// whether they still hold it.
-    fn answer(&self, path: &Path, name: WalFileName) -> Option<Pushed> {
-        let proof = self.proofs.find(name)?;
-        let holds = self.is_of(&proof, path, name) && self.are_known(&proof).is_some();
-        // Either it was used, or it will never be.
-        self.proofs.forget(name);
-        holds.then(|| Pushed {
-            name,
-            outcomes: proof.repositories.iter().map(|_| StoreOutcome::Same).collect(),
-            concern: None,
-        })
-    }
-
-    fn is_of(&self, proof: &Proof, path: &Path, name: WalFileName) -> bool {
-        let system = system_of(path, &self.cwd).ok().flatten().map(|system| system.system_identifier);
-        let path = self.cwd.join(path);
-        system.is_some_and(|system| proof.is_of(&path, name, system, &self.options.cluster))
-    }
-
-    fn are_known(&self, proof: &Proof) -> Option<()> {
-        if proof.repositories.len() != self.doors.len() {
-            return None;
-        }
-        for (place, Door { storage, .. }) in proof.repositories.iter().zip(&self.doors) {
-            if place.url != storage.url() {
-                return None;
-            }
-            let now = (self.clock)();
-            let repository =
-                Repository::open(Arc::clone(storage), &self.memory, Create::Nothing, now).ok()?;
-            if repository.descriptor().identity != place.identity {
-                return None;
-            }
-            // The same identity may answer from a mirror that lacks the object, or from a disk that was rolled back.
-            if place.stored.is_none() || storage.size(&place.object).ok()? != place.stored {
-                return None;
-            }
-        }
-        Some(())
-    }
-
     /// Lets threads go on behind the last file that was asked for. `folder` is where it lies, if it had no proof: only
     /// then it is worth a look at what else is ready.
     fn go_on(self: &Arc<Self>, folder: Option<&Path>) -> Company {
@@ -246,81 +207,6 @@ impl Shared {
         if state.threads > 0 { Company::Others } else { Company::Alone }
     }
 
-    /// Pushes what is ready until nothing may be begun.
-    fn work(&self, thread: bool) {
-        while let Some((folder, name)) = self.begin(thread) {
-            let _under_way = UnderWay { shared: self, name };
-            if self.push_ahead(&folder.join(name.to_string()), name).is_none() {
-                self.state().stopped = true;
-            }
-        }
-    }
-
-    fn begin(&self, thread: bool) -> Option<(PathBuf, WalFileName)> {
-        let mut state = self.state();
-        let next = self.next(&mut state);
-        if next.is_none() && thread {
-            // In the same breath: who asks next must know that another thread is needed.
-            state.threads -= 1;
-            self.changed.notify_all();
-        }
-        next
-    }
-
-    fn next(&self, state: &mut State) -> Option<(PathBuf, WalFileName)> {
-        let folder = state.folder.clone()?;
-        let late = state.answered.is_some_and(|answered| answered.elapsed() > PATIENCE);
-        if state.closing || state.stopped || late || state.begun.len() >= self.ahead.segments {
-            return None;
-        }
-        if state.queue.is_empty() && std::mem::take(&mut state.look) {
-            state.queue = ready::behind(state.asked.as_ref()?, &self.cwd.join(&folder)).into();
-        }
-        loop {
-            let name = state.queue.pop_front()?;
-            if !state.under_way.contains(&name) && state.begun.insert(Turn::of(name)) {
-                state.under_way.insert(name);
-                return Some((folder, name));
-            }
-        }
-    }
-
-    /// Pushes one file and leaves proof of it; `None` where it is better not to go on.
-    fn push_ahead(&self, path: &Path, name: WalFileName) -> Option<()> {
-        if self.proofs.find(name).is_some_and(|proof| self.is_of(&proof, path, name)) {
-            return Some(());
-        }
-        let now = (self.clock)();
-        // What was written this moment could not be proved, and would be pushed twice.
-        if !std::fs::metadata(self.cwd.join(path)).is_ok_and(|meta| Seen::of(&meta).had_settled(now)) {
-            return None;
-        }
-        let done = self
-            .push(path, now, Company::Others)
-            .inspect_err(|error| tracing::debug!(%error, "not pushed ahead"))
-            .ok()?;
-        let Some(mut proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };
-        for (place, Door { storage, .. }) in proof.repositories.iter_mut().zip(&self.doors) {
-            // What was just stored is known; what stood there before, under this name or beside it, is not.
-            if place.stored.is_none() {
-                place.stored = Some(storage.size(&place.object).ok()??);
-            }
-        }
-        self.proofs
-            .keep(name, &proof)
-            .inspect_err(|error| tracing::debug!(%name, %error, "pushed ahead without a proof"))
-            .ok()
-    }
-
-    /// Whether this host has used the cluster in every repository. The first contact is for one push alone: two at
-    /// once would find each other's half-made repository.
-    fn are_remembered(&self) -> bool {
-        self.doors.iter().all(|Door { storage, .. }| {
-            let known = self.memory.recall(storage.url()).ok().flatten();
-            known.is_some_and(|known| known.clusters.iter().any(|name| name == self.options.cluster.as_str()))
-        })
-    }
-
     fn no_longer(&self, state: &mut State, name: WalFileName) {
         state.under_way.remove(&name);
         self.changed.notify_all();
@@ -341,30 +227,5 @@ impl Drop for Asked<'_> {
             state.answered = Some(Instant::now());
         }
         self.shared.no_longer(&mut state, self.name);
-    }
-}
-
-/// A file that is being pushed ahead.
-struct UnderWay<'s> {
-    shared: &'s Shared,
-    name: WalFileName,
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        let mut state = self.shared.state();
-        self.shared.no_longer(&mut state, self.name);
-    }
-}
-
-/// A thread that reads ahead. It leaves when nothing may be begun; one that panics is gone all the same.
-struct Thread<'s>(&'s Shared);
-
-impl Drop for Thread<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.state().threads -= 1;
-            self.0.changed.notify_all();
-        }
     }
 }

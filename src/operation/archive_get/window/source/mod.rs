@@ -3,23 +3,24 @@
 //! Every fetch asks for the repository's identity again, so that nothing comes out of another one that appeared in
 //! its place; the cluster's descriptors, which are never written again, are read once a second.
 
+mod place;
+
 use std::fs::File;
 use std::io::Write;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::place::Place;
 use super::super::absence::is_absent_from;
-use super::super::cluster_of;
 use super::GetOptions;
 use super::benches::{Bench, Benches};
 use crate::durable::{self, NewFile, SetAside};
 use crate::repository::wal_archive::{Reach, StoredWal};
-use crate::repository::{Bound, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
+use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
 
@@ -72,25 +73,6 @@ pub(super) struct Source {
     benches: Benches,
 }
 
-#[derive(Debug)]
-struct Place {
-    storage: Arc<dyn Storage>,
-    bound: Mutex<Option<Known>>,
-}
-
-/// Where the cluster was found, in the repository of which identity, and when.
-#[derive(Debug)]
-struct Known {
-    repository: String,
-    bound: Bound,
-    /// When the descriptors were read last; `None` where they could not be.
-    looked: Option<Instant>,
-}
-
-/// For so long the cluster that was found is not looked for again: its descriptors take several requests, and are never
-/// written again. What could happen meanwhile is that they are lost, or replaced with all the rest.
-const KNOWN_FOR: Duration = Duration::from_secs(1);
-
 enum Stop {
     Repository(RepositoryError),
     NoRoom,
@@ -112,7 +94,7 @@ impl Source {
         own: SystemIdentity,
         clock: fn() -> Moment,
     ) -> Self {
-        let places = storages.into_iter().map(|storage| Place { storage, bound: Mutex::default() }).collect();
+        let places = storages.into_iter().map(Place::new).collect();
         let cores = std::thread::available_parallelism().map_or(1, usize::from).min(MOST_CORES);
         Self { places, memory, options, own, clock, cores, benches: Benches::new(cores) }
     }
@@ -250,55 +232,6 @@ impl Source {
             }
             all
         })
-    }
-
-    fn bound(&self, place: &Place, repository: &Repository) -> Result<Bound, RepositoryError> {
-        let identity = &repository.descriptor().identity;
-        let locked = || place.bound.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut first = None;
-        {
-            let mut known = locked();
-            match known.as_mut() {
-                Some(known) if known.repository == *identity => {
-                    if known.looked.is_some_and(|looked| looked.elapsed() < KNOWN_FOR) {
-                        return Ok(known.bound.clone());
-                    }
-                    // This thread looks, and holds up nobody: its request may stall.
-                    known.looked = Some(Instant::now());
-                }
-                // Also where the host could not keep it in mind.
-                Some(known) => {
-                    let url = repository.url();
-                    return Err(RepositoryError::IdentityChanged {
-                        url: url.to_owned(),
-                        remembered: known.repository.clone(),
-                        found: format!("has identity {identity}"),
-                        memory: self.memory.path(url).display().to_string(),
-                    });
-                }
-                None => first = Some(known),
-            }
-        }
-        let cluster = match cluster_of(repository, Some(self.own), &self.options) {
-            Ok(cluster) => cluster,
-            Err(error) => {
-                if first.is_none()
-                    && let Some(known) = locked().as_mut()
-                {
-                    known.looked = None;
-                }
-                return Err(error);
-            }
-        };
-        let bound = cluster.to_bound();
-        if let Some(mut known) = first {
-            if let Err(error) = repository.remember(&self.memory, &cluster) {
-                tracing::debug!(%error, "cannot remember the repository on this host");
-            }
-            let (repository, looked) = (identity.clone(), Some(Instant::now()));
-            *known = Some(Known { repository, bound: bound.clone(), looked });
-        }
-        Ok(bound)
     }
 }
 

@@ -1,0 +1,62 @@
+//! Compressed bytes that wait for their object.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use super::{Encoding, NEEDS_NO_FILE};
+use crate::codec::FrameEncoder;
+use crate::durable;
+
+/// Compressed bytes: the first in an unnamed file, where there are many, the rest in memory.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) file: Option<(File, u64)>,
+    pub(super) memory: Vec<u8>,
+    /// No file can be had, and none is needed.
+    without_file: bool,
+}
+
+impl Body {
+    pub(super) fn open(&mut self, temp_dir: &Path) -> io::Result<()> {
+        let file =
+            durable::create_dirs(temp_dir, durable::DIR_MODE).and_then(|_| durable::unnamed_file(temp_dir));
+        self.file = Some((file.map_err(io::Error::other)?, 0));
+        Ok(())
+    }
+
+    /// Compresses one frame; how many bytes it has now.
+    pub(super) fn append(
+        &mut self,
+        raw: &[u8],
+        encoder: &mut FrameEncoder,
+        encoding: Encoding<'_>,
+    ) -> io::Result<u32> {
+        let stored = encoder.append(raw, &mut self.memory)?;
+        if self.memory.len() > encoding.in_memory && !self.without_file {
+            let moved = match self.file {
+                Some(_) => Ok(()),
+                None => self.open(encoding.temp_dir),
+            };
+            if let Err(error) = moved.and_then(|()| self.spill()) {
+                // A full or read-only disk: what fits into memory is archived all the same.
+                let needed = self.file.as_ref().map_or(0, |(_, length)| *length) + self.memory.len() as u64;
+                if needed > NEEDS_NO_FILE {
+                    return Err(error);
+                }
+                self.without_file = true;
+            }
+        }
+        u32::try_from(stored).map_err(io::Error::other)
+    }
+
+    fn spill(&mut self) -> io::Result<()> {
+        if let Some((file, length)) = &mut self.file {
+            file.write_all_at(&self.memory, *length)?;
+            *length += self.memory.len() as u64;
+            self.memory.clear();
+        }
+        Ok(())
+    }
+}
