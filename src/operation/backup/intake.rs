@@ -58,7 +58,6 @@ impl<'a> Intake<'a> {
         while !bytes.is_empty() {
             if self.raw.capacity() == 0 {
                 self.raw = self.feed.buffer()?;
-                self.raw.reserve_exact(FRAME);
             }
             let (now, later) = bytes.split_at(bytes.len().min(FRAME - self.raw.len()));
             self.raw.extend_from_slice(now);

@@ -1,8 +1,8 @@
 //! From raw frames to stored parts: N threads compress, one writes in order, one makes parts durable.
 //!
-//! Memory is a constant. A fixed number of buffers circulates: the receiving side takes an empty one, the
-//! writer gives it back once its frame was written in its turn, so that nothing can pile up anywhere. One
-//! part is committed while the next is being filled.
+//! Memory is a constant. A fixed number of buffers circulates: the receiving side takes an empty one, a compressing
+//! thread passes on the one that it compressed into and keeps the other for its next frame, the writer gives back what
+//! was written in its turn, so that nothing can pile up anywhere. One part is committed while the next is being filled.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -11,7 +11,7 @@ use std::thread::Scope;
 
 use super::destinations::{Destinations, OpenPart};
 use super::{BackupError, BackupOptions, Monitor};
-use crate::codec::{FrameEncoder, MAX_FRAME_RAW, blake3_hex};
+use crate::codec::{FrameEncoder, MAX_FRAME_RAW, blake3_hex, compress_bound};
 use crate::repository::backup_set::format::{Archive, Entry, Frame, IndexLine};
 use crate::repository::backup_set::{PART_SIZE, Spool};
 use crate::types::BackupId;
@@ -35,9 +35,9 @@ enum Done {
         location: Option<String>,
     },
     Frame {
-        raw: Vec<u8>,
+        raw: usize,
         entries: Vec<Entry>,
-        stored: Box<[u8]>,
+        stored: Vec<u8>,
         blake3: String,
     },
     /// A thread has given up, and its frame will never come.
@@ -102,12 +102,13 @@ pub(super) fn start<'scope, 'env: 'scope>(
     failure: &'env FirstFailure,
 ) -> Result<(Feed, std::thread::ScopedJoinHandle<'scope, Option<Stored>>), BackupError> {
     let (threads, level) = (options.threads.max(1), options.level);
-    let (jobs, queue) = sync_channel(1);
+    let (jobs, queue) = sync_channel(IN_FLIGHT);
     // Owned by the threads alone: when they are gone, the feed notices.
     let queue = Arc::new(Mutex::new(queue));
     let (give_back, empty) = channel();
-    for _ in 0..threads + 2 {
-        drop(give_back.send(Vec::new()));
+    let frames = IN_FLIGHT.max(threads + 2);
+    for _ in 0..frames {
+        drop(give_back.send(buffer()));
     }
     let (to_writer, done) = channel();
     let index = Spool::new(level, &options.temp_dir)
@@ -179,8 +180,7 @@ fn compress(
     level: i32,
 ) -> Result<(), BackupError> {
     let mut encoder = FrameEncoder::new(level).map_err(BackupError::local("compress"))?;
-    // Room for a frame that does not shrink, taken once: the kernel would clear it anew for every frame.
-    let mut room = Vec::new();
+    let mut room = buffer();
     loop {
         // Held while it waits: the other threads wait for the lock instead of the queue, which is the same.
         let job = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).recv();
@@ -191,7 +191,9 @@ fn compress(
                 room.clear();
                 encoder.append(&raw, &mut room).map_err(BackupError::local("compress"))?;
                 let blake3 = blake3_hex(&raw);
-                Done::Frame { raw, entries, stored: room.as_slice().into(), blake3 }
+                // What the raw bytes were in is the next room: a frame never has two buffers while it waits.
+                let (length, stored) = (raw.len(), std::mem::replace(&mut room, raw));
+                Done::Frame { raw: length, entries, stored, blake3 }
             }
         };
         if to_writer.send((number, done)).is_err() {
@@ -227,9 +229,9 @@ impl Ordered<'_> {
             early.insert(number, result);
             while let Some(result) = early.remove(&next) {
                 next += 1;
-                if let Some(mut raw) = self.take(result)? {
-                    raw.clear();
-                    drop(give_back.send(raw));
+                if let Some(mut buffer) = self.take(result)? {
+                    buffer.clear();
+                    drop(give_back.send(buffer));
                 }
             }
         }
@@ -263,14 +265,9 @@ impl Ordered<'_> {
                 };
                 let at = part.append(self.destinations, &stored).map_err(Some)?;
                 let size = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-                let frame = Frame {
-                    part: archive.parts - 1,
-                    at,
-                    stored: size(stored.len()),
-                    raw: size(raw.len()),
-                    blake3,
-                };
-                archive.size += raw.len() as u64;
+                let frame =
+                    Frame { part: archive.parts - 1, at, stored: size(stored.len()), raw: size(raw), blake3 };
+                archive.size += raw as u64;
                 archive.stored_size += stored.len() as u64;
                 self.stored += stored.len() as u64;
                 let full = part.stored() >= PART_SIZE;
@@ -282,7 +279,7 @@ impl Ordered<'_> {
                 if full {
                     self.end_part()?;
                 }
-                Ok(Some(raw))
+                Ok(Some(stored))
             }
         }
     }
@@ -304,3 +301,11 @@ impl Ordered<'_> {
 
 /// Raw bytes of a frame.
 pub(super) const FRAME: usize = MAX_FRAME_RAW;
+
+/// Frames on their way at least: a server sends in bursts, and compressing should never wait for the next.
+const IN_FLIGHT: usize = 8;
+
+/// For the raw bytes of a frame, or the compressed ones, even if they do not shrink.
+fn buffer() -> Vec<u8> {
+    Vec::with_capacity(compress_bound(FRAME))
+}
