@@ -79,7 +79,9 @@ fn survive(dir: &TestDir, pitr: &Pitr, login: Vec<(&'static str, String)>) {
         copy.set_env(name, value);
     }
     copy.start();
-    wait_until("recovery has ended", 120, || {
+    // An hour of kills leaves tens of thousands of segments to replay.
+    let patience = 120 + names.len() as u64 / 20;
+    wait_until("recovery has ended", patience, || {
         copy.try_sql("SELECT pg_is_in_recovery()").as_deref() == Ok("f")
     });
     let there: BTreeSet<u32> =

@@ -20,6 +20,9 @@ use crate::postgres::base_backup::Checkpoint;
 use crate::repository::Cluster;
 use crate::types::Moment;
 
+/// More threads than these compress faster than any server sends, and each holds two frames of 4 MiB in memory.
+const MOST_THREADS: usize = 6;
+
 /// Takes a base backup over the replication protocol, from a primary or a standby.
 #[derive(Debug, Args)]
 pub struct BackupArgs {
@@ -139,7 +142,7 @@ impl BackupArgs {
             keep_damaged: self.keep_damaged,
             catalogue: !self.no_catalogue,
             level: around.level,
-            threads: std::thread::available_parallelism().map_or(2, |n| n.get().min(8)),
+            threads: std::thread::available_parallelism().map_or(2, usize::from).min(MOST_THREADS),
             temp_dir: around.temp_dir.clone(),
             host: around.host.clone(),
         };

@@ -162,7 +162,10 @@ impl Settings {
     /// The storages, in order; nothing is reached yet. For commands that an operator waits for: each call
     /// is tried again by itself.
     pub(super) fn storages(&self) -> anyhow::Result<Vec<Arc<dyn Storage>>> {
-        self.opened(Options::default().retry_budget, false, Options::default().in_memory)
+        let buckets = self.repositories.iter().filter(|(url, _)| is_bucket(url)).count();
+        // What goes to several at once waits in the memory of one.
+        let in_memory = Options::default().in_memory / buckets.max(1);
+        self.opened(Options::default().retry_budget, false, in_memory)
     }
 
     /// The storages, in order, for a hook: all that fails in its run is tried again for up to `budget`.
@@ -194,13 +197,17 @@ impl Settings {
 
     /// Whether any repository is reached over a network.
     pub(super) fn has_bucket(&self) -> bool {
-        self.repositories.iter().any(|(url, _)| url.starts_with("s3://"))
+        self.repositories.iter().any(|(url, _)| is_bucket(url))
     }
 
     /// What this host remembers.
     pub(super) fn memory(&self) -> HostMemory {
         HostMemory::new(self.spool.join("known-repositories"))
     }
+}
+
+fn is_bucket(url: &str) -> bool {
+    url.starts_with("s3://")
 }
 
 fn repositories(

@@ -40,7 +40,7 @@ fn download(storage: &impl Storage, to: &Path) {
 }
 
 #[test]
-fn a_big_file_takes_no_more_memory_into_a_directory_or_a_bucket() {
+fn a_big_file_takes_no_more_memory_into_a_directory_a_bucket_or_two_of_them() {
     let dir = TestDir::new();
     dir.create_dir("repo");
     let server =
@@ -70,6 +70,18 @@ fn a_big_file_takes_no_more_memory_into_a_directory_or_a_bucket() {
     assert!(peak > 0 && peak < 150, "{peak} MiB");
     let mirror = dir.join("mirror");
     download(&store.patient(&bucket, "some/prefix"), &mirror);
+
+    // To several at once: what waits for them is no more than for one.
+    let places = ["a", "b"].map(|place| {
+        let endpoint =
+            store.environment().into_iter().find(|(name, _)| name.ends_with("ENDPOINT")).unwrap().1;
+        format!("[[repository]]\nurl = 's3://{bucket}/{place}'\nendpoint = '{endpoint}'\n")
+    });
+    let config = dir.write("two.toml", places.concat());
+    let both = pitr.without("PITR_REPOSITORY").without("PITR_REPOSITORY_ENDPOINT");
+    let (peak, _) = measured(&both.env("PITR_CONFIG", config.display().to_string()));
+    eprintln!("two s3://: {peak} MiB");
+    assert!(peak > 0 && peak < 150, "{peak} MiB");
     verify(&server, &restore_by_hand(&mirror, &backup, &dir.join("restored")));
 }
 
