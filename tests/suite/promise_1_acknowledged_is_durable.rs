@@ -16,7 +16,7 @@ use pitr::types::Moment;
 
 use crate::support::finished::{copies, traced, tree};
 use crate::support::wal_bytes;
-use crate::support::{Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, TestDir};
+use crate::support::{Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, Server, TestDir};
 
 /// What is in the repository before the push.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -335,6 +335,24 @@ fn a_push_asks_the_store_no_more_than_it_must() {
     assert_eq!(push(), [3, 1, 0, 1, 1]);
     // The same again: one refused write, one listing of its copies, one read.
     assert_eq!(push(), [3, 2, 1, 1, 1]);
+}
+
+#[test]
+fn a_push_needs_no_thread_where_the_account_may_start_none() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let server = Server::build(&dir, "primary").start();
+    server.switch_wal();
+    let name = "000000010000000000000001";
+    let bytes = std::fs::read(server.file(format!("pg_wal/{name}"))).unwrap();
+    // Larger than what is compressed in one go anyway.
+    assert_eq!(bytes.len(), 16 << 20);
+    let pitr = Pitr::new(&dir).in_dir(server.file(""));
+    let path = format!("pg_wal/{name}");
+    let done = pitr.command_under("prlimit", &["--nproc=1".to_owned()], ["archive-push", &path]).output();
+    let done = done.unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    assert_eq!(copies(&dir.join("repo"), "wal", name), [bytes]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Promise 3: only proof of absence is absence. Exit 1 is proof; everything else that is not the file is 255, and no server in
 //! recovery opens because of it.
 
+use std::path::Path;
+
 use crate::support::{
     Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until, wal_bytes,
 };
@@ -297,8 +299,22 @@ fn a_gap_is_no_end_for_a_server_that_would_open_there() {
         recovery.dir.write(&opts, format!("/bin/postgres \"-D\" \"data\" \"-c\" \"{argument}\"\n"));
         assert_eq!(code(), 1, "{argument}");
     }
+    let emptied = "\"-c\" \"recovery_target_lsn=0/1\" \"-c\" \"recovery_target_lsn=\"";
+    recovery.dir.write(&opts, format!("/bin/postgres \"-D\" \"data\" {emptied}\n"));
+    assert_eq!(code(), 255, "of several arguments the last counts");
+    let conf = recovery
+        .dir
+        .write("elsewhere.conf", "recovery_target_lsn = '0/1'\ninclude_if_exists = 'more.conf'\n");
+    recovery
+        .dir
+        .write(&opts, format!("/bin/postgres \"-D\" \"data\" \"-c\" \"config_file={}\"\n", conf.display()));
+    assert_eq!(code(), 255, "what is included may take a target away again");
     std::fs::remove_file(&opts).unwrap();
     assert_eq!(code(), 255);
+    // By a script that runs elsewhere.
+    let absolute = recovery.server.file("pg_wal/RECOVERYXLOG");
+    let elsewhere = recovery.pitr.clone().in_dir("/");
+    elsewhere.run(["archive-get", &needed, absolute.to_str().unwrap()]).expect_code(255);
 
     // Before a timeline began, nothing of it can be missing.
     let history = recovery.dir.write(recovery.server.file("pg_wal/00000002.history"), "1\t0/F000000\tx\n");
@@ -309,7 +325,29 @@ fn a_gap_is_no_end_for_a_server_that_would_open_there() {
     assert_eq!(last("0000000200000000000000F0"), 255);
     std::fs::remove_file(history).unwrap();
     std::fs::remove_dir_all(recovery.dir.join("repo/main/0001/wal/00000002")).unwrap();
+    // Nothing of its own timeline is stored behind it, but a standby was promoted while the archiver lagged.
+    let folder = object.parent().unwrap();
+    let later: Vec<_> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| path.file_name() > object.file_name())
+        .collect();
+    assert!(!later.is_empty());
+    let away = |path: &Path| recovery.dir.join(format!("away-{}", path.file_name().unwrap().display()));
+    later.iter().for_each(|path| std::fs::rename(path, away(path)).unwrap());
+    let outcome = pitr.run(["archive-get", &needed, "pg_wal/RECOVERYXLOG"]);
+    outcome.expect_code(255);
+    outcome.expect_said("00000002.history, by which this timeline went on to 0/F000000");
+    assert_eq!(last("0000000100000000000000EF"), 255, "the last one that is whole");
+    assert_eq!(last("0000000100000000000000F0"), 1, "where the other timeline begins");
     std::fs::remove_file(recovery.dir.join("repo/main/0001/wal/00000002.history.zst")).unwrap();
+    assert_eq!(code(), 1, "the archive ends before it");
+    let partial = recovery
+        .dir
+        .write(folder.join(format!("0000000100000000000000F0.{}.partial.zst", "0".repeat(32))), "");
+    assert_eq!(code(), 255, "the beginning of a later one");
+    std::fs::remove_file(partial).unwrap();
+    later.iter().for_each(|path| std::fs::rename(away(path), path).unwrap());
     let raw = zstd::decode_all(&std::fs::read(&aside).unwrap()[..]).unwrap();
     let own = recovery.server.file(format!("pg_wal/{needed}"));
     std::fs::write(&own, &raw).unwrap();

@@ -45,7 +45,7 @@ pub(super) fn is_absent_from(
             scope.spawn(|| Ok(cluster_of(repository, Some(own), options)?.epoch() == cluster.epoch()));
         let first = scope.spawn(|| Ok(cluster.first_copy(file, FIRST_BYTES)?.is_none()));
         let copies = scope.spawn(|| Ok(cluster.wal_copies(file)?.is_empty()));
-        let behind = gap.map_or(Ok(true), |missing| cluster.gap_at(missing).map(|next| next.is_none()));
+        let behind = gap.map_or(Ok(true), |missing| cluster.gap_at(missing).map(|more| more.is_none()));
         (answer(still), answer(first), answer(copies), behind)
     });
     // All of them before any is believed: an error is never absence.

@@ -6,10 +6,10 @@ pub mod window;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::data_directory::{ControlFileError, is_not_where_the_server_looks, system_of};
+use super::data_directory::{ControlFileError, is_not_where_the_server_looks, server_of, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
-use crate::repository::wal_archive::Reach;
+use crate::repository::wal_archive::{Behind, Reach};
 use crate::repository::{Cluster, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::{Storage, StorageErrorKind};
 use crate::types::{Lsn, Moment, SegmentName, SystemId, WalFileName};
@@ -52,13 +52,13 @@ pub enum GetError {
     },
     /// It is in no repository, but what comes behind it is. As an answer, absence would make a server open
     /// there, without all of that.
-    #[error("{missing} is in no repository, and {next} of the same timeline is in {url}: a gap, not the end")]
+    #[error("{missing} is in no repository, and {behind} is in {url}: a gap, not the end")]
     Gap {
         /// The segment that was asked for.
         missing: SegmentName,
-        /// The next one that is stored.
-        next: SegmentName,
-        /// Where it is stored.
+        /// What shows that there is more.
+        behind: Behind,
+        /// Where that is stored.
         url: String,
         /// Where the gap begins.
         from: Lsn,
@@ -127,7 +127,7 @@ pub fn archive_get(
     match (failure, best) {
         (Some(error), _) => Err(error),
         (None, Some(best)) => get.place(best).map(|()| true),
-        (None, None) => get.refuse_gap(&storages, cwd).map(|()| false),
+        (None, None) => get.refuse_gap(&storages, &server_of(destination, cwd)).map(|()| false),
     }
 }
 
@@ -253,18 +253,16 @@ impl Get<'_> {
     }
 
     /// What is proven absent is the archive's end, unless more of the timeline follows it.
-    fn refuse_gap(&self, storages: &[Arc<dyn Storage>], cwd: &Path) -> Result<(), GetError> {
-        let Some((missing, from)) = self.own.and_then(|own| absence::gap_would_be_lost(self.file, own, cwd))
-        else {
-            return Ok(());
-        };
+    fn refuse_gap(&self, storages: &[Arc<dyn Storage>], server: &Path) -> Result<(), GetError> {
+        let lost = |own| absence::gap_would_be_lost(self.file, own, server);
+        let Some((missing, from)) = self.own.and_then(lost) else { return Ok(()) };
         let error = |source| GetError::Repository { name: self.file.to_string(), source };
         for storage in storages {
             let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)
                 .map_err(error)?;
             let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
-            if let Some(next) = cluster.gap_at(missing).map_err(error)? {
-                return Err(GetError::Gap { missing, next, url: storage.url().to_owned(), from });
+            if let Some(behind) = cluster.gap_at(missing).map_err(error)? {
+                return Err(GetError::Gap { missing, behind, url: storage.url().to_owned(), from });
             }
         }
         Ok(())

@@ -33,14 +33,24 @@ pub fn spool_folder(spool: &Path, data_directory: &Path) -> PathBuf {
 /// The system of the data directory that `wal_file` (`pg_wal/…`) lies in, or else of `cwd`; `None` when
 /// neither is a data directory.
 pub(super) fn system_of(wal_file: &Path, cwd: &Path) -> Result<Option<SystemIdentity>, ControlFileError> {
-    let absolute = cwd.join(wal_file);
-    let above = absolute.parent().and_then(Path::parent).map(Path::to_owned);
-    for dir in above.into_iter().chain([cwd.to_owned()]) {
+    for dir in directories(wal_file, cwd) {
         if let Some(found) = read(dir.join(ControlFile::PATH))? {
             return Ok(Some(found));
         }
     }
     Ok(None)
+}
+
+/// The data directory that `wal_file` lies in, wherever the hook runs (a script around it may be anywhere), or else `cwd`.
+pub(super) fn server_of(wal_file: &Path, cwd: &Path) -> PathBuf {
+    let is_one = |dir: &PathBuf| dir.join(ControlFile::PATH).exists();
+    directories(wal_file, cwd).find(is_one).unwrap_or_else(|| cwd.to_owned())
+}
+
+fn directories(wal_file: &Path, cwd: &Path) -> impl Iterator<Item = PathBuf> {
+    let absolute = cwd.join(wal_file);
+    let above = absolute.parent().and_then(Path::parent).map(Path::to_owned);
+    above.into_iter().chain([cwd.to_owned()])
 }
 
 /// Whether a file lies in `pg_wal` of a server that is no standby and does not recover: only there the file's
@@ -98,16 +108,24 @@ pub(super) fn opens_at_the_end(cwd: &Path) -> bool {
         return false;
     }
     let text = |path: PathBuf| std::fs::read(path).map(|b| String::from_utf8_lossy(&b).into_owned());
-    // Every argument is in quotes.
+    // Every argument is in quotes. Of several the last counts.
     let started = text(cwd.join("postmaster.opts")).unwrap_or_default();
     let given: Vec<(&str, &str)> = started.split('"').filter_map(|word| word.split_once('=')).collect();
+    let on_the_line = |wanted: &str| {
+        let of = |name: &str| name.trim_start_matches('-').replace('-', "_") == wanted;
+        given.iter().rev().find(|(name, _)| of(name)).map(|(_, value)| *value)
+    };
     let config =
-        given.iter().find(|(name, _)| name.trim_start_matches('-').replace('-', "_") == "config_file");
-    let config = config.map_or_else(|| cwd.join("postgresql.conf"), |(_, path)| cwd.join(path));
-    let mut settings = ServerSettings::default();
-    for path in [config, cwd.join("postgresql.auto.conf")] {
+        on_the_line("config_file").map_or_else(|| cwd.join("postgresql.conf"), |path| cwd.join(path));
+    let read = |path| {
+        let mut settings = ServerSettings::default();
         settings.read(&text(path).unwrap_or_default());
-    }
+        settings
+    };
+    let (config, auto) = (read(config), read(cwd.join("postgresql.auto.conf")));
+    // What is included may take away what is written here: then no target of this file is believed.
+    let believed =
+        ["include", "include_if_exists", "include_dir"].iter().all(|name| config.get(name).is_none());
     [
         "recovery_target",
         "recovery_target_time",
@@ -117,9 +135,8 @@ pub(super) fn opens_at_the_end(cwd: &Path) -> bool {
     ]
     .iter()
     .all(|name| {
-        let on_the_line =
-            given.iter().find(|(given, _)| given.trim_start_matches('-').replace('-', "_") == *name);
-        on_the_line.map(|(_, value)| *value).or_else(|| settings.get(name)).is_none_or(str::is_empty)
+        let in_files = || auto.get(name).or_else(|| config.get(name).filter(|_| believed));
+        on_the_line(name).or_else(in_files).is_none_or(str::is_empty)
     })
 }
 

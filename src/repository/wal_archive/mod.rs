@@ -20,6 +20,31 @@ use super::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
 use crate::wal::TimelineHistory;
 
+/// What shows that a timeline goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Behind {
+    /// A file of it.
+    Stored(WalFileName),
+    /// The history of a later timeline, which left it.
+    Left {
+        /// The later one.
+        timeline: TimelineId,
+        /// Where.
+        at: Lsn,
+    },
+}
+
+impl std::fmt::Display for Behind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stored(file) => write!(f, "{file} of the same timeline"),
+            Self::Left { timeline, at } => {
+                write!(f, "{}, by which this timeline went on to {at},", WalFileName::History(*timeline))
+            }
+        }
+    }
+}
+
 impl Cluster<'_> {
     /// Every stored copy of a file, first copy first. Empty is proof of absence: the root answered.
     pub fn wal_copies(&self, file: WalFileName) -> Result<Vec<String>, RepositoryError> {
@@ -66,31 +91,67 @@ impl Cluster<'_> {
         Ok(segments)
     }
 
-    /// The next segment that is stored behind one that is not, on its timeline; `None` also where the timeline
-    /// begins only behind it.
-    pub fn gap_at(&self, missing: SegmentName) -> Result<Option<SegmentName>, RepositoryError> {
+    /// What shows that a timeline goes on behind a segment that is not stored; `None` also where the timeline begins only
+    /// behind it.
+    pub fn gap_at(&self, missing: SegmentName) -> Result<Option<Behind>, RepositoryError> {
+        let behind = match self.stored_behind(missing)? {
+            Some(behind) => Some(behind),
+            None => self.left_behind(missing)?,
+        };
+        if behind.is_none() || missing.timeline.0 == 1 {
+            return Ok(behind);
+        }
+        let file = WalFileName::History(missing.timeline);
+        let Some(text) = self.small_file(file)? else { return Ok(behind) };
+        let history = TimelineHistory::parse(missing.timeline, &text)
+            .map_err(|e| RepositoryError::damaged(self.object_url(&self.layout().wal_file(file, "")), e))?;
+        let begins = SegmentName::holding(missing.timeline, history.begin(), self.segment_size());
+        Ok(behind.filter(|_| missing >= begins))
+    }
+
+    /// The next segment of the timeline, whole, or the one that a promotion cut off.
+    fn stored_behind(&self, missing: SegmentName) -> Result<Option<Behind>, RepositoryError> {
         let folder = self.layout().wal_timeline(missing.timeline);
         let after = format!("{}{missing}", self.layout().wal_log(missing));
         let mut next = None;
         self.storage().list_while(&folder, Some(&after), &mut |info| {
             let last = info.name.rsplit('/').next().unwrap_or_default();
-            match WalObjectName::parse(last) {
-                Some(WalObjectName { file: WalFileName::Segment(s), .. }) if s > missing => {
-                    next = Some(s);
+            let file = WalObjectName::parse(last).map(|name| name.file);
+            match file {
+                Some(file @ (WalFileName::Segment(s) | WalFileName::Partial(s))) if s > missing => {
+                    next = Some(Behind::Stored(file));
                     ControlFlow::Break(())
                 }
                 _ => ControlFlow::Continue(()),
             }
         })?;
-        if next.is_none() || missing.timeline.0 == 1 {
-            return Ok(next);
+        Ok(next)
+    }
+
+    /// A later timeline that left this one behind the missing segment: all of that was written, and is needed to get there.
+    fn left_behind(&self, missing: SegmentName) -> Result<Option<Behind>, RepositoryError> {
+        let size = self.segment_size();
+        let Some(end) = missing.next(size).and_then(|next| next.start(size)) else { return Ok(None) };
+        let newest = self.timelines()?.last().map_or(0, |timeline| timeline.0);
+        let mut later = missing.timeline.0;
+        loop {
+            let Some(next) = later.checked_add(1) else { return Ok(None) };
+            later = next;
+            let timeline = TimelineId(later);
+            match self.small_file(WalFileName::History(timeline))? {
+                Some(text) => {
+                    // One that no server understands leads nowhere.
+                    let history = TimelineHistory::parse(timeline, &text).ok();
+                    let left = history.and_then(|history| history.end_of(missing.timeline));
+                    if let Some(at) = left.filter(|at| *at >= end) {
+                        return Ok(Some(Behind::Left { timeline, at }));
+                    }
+                }
+                // A promotion archives the history first, before any segment.
+                None if later > newest => return Ok(None),
+                None => {}
+            }
         }
-        let file = WalFileName::History(missing.timeline);
-        let Some(text) = self.small_file(file)? else { return Ok(next) };
-        let history = TimelineHistory::parse(missing.timeline, &text)
-            .map_err(|e| RepositoryError::damaged(self.object_url(&self.layout().wal_file(file, "")), e))?;
-        let begins = SegmentName::holding(missing.timeline, history.begin(), self.segment_size());
-        Ok(next.filter(|_| missing >= begins))
     }
 
     /// The timelines that have segments, in order.

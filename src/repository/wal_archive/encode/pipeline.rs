@@ -101,7 +101,16 @@ pub(super) fn beside<'s, F: FnMut(&[u8])>(
     std::thread::scope(|scope| {
         let (to_worker, work) = sync_channel(1);
         let (give_back, free) = channel();
-        let worker = scope.spawn(move || compress_all(work, &give_back, body, encoding));
+        let (give_body, bodies) = sync_channel(1);
+        let worker = move || match bodies.recv() {
+            Ok(body) => compress_all(work, &give_back, body, encoding),
+            Err(gone) => Err(io::Error::other(gone)),
+        };
+        let Ok(worker) = std::thread::Builder::new().spawn_scoped(scope, worker) else {
+            // At the account's limit of processes: sooner or later is no question of whether.
+            return alone(intake, body, most, encoding);
+        };
+        drop(give_body.send(body));
         let mut made = 0;
         loop {
             let mut frame = if made < 3 {
