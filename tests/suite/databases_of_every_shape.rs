@@ -196,6 +196,8 @@ fn neither_many_files_nor_many_relations_are_held_in_memory() {
     let copy = |name: &str| format!("--to={}", dir.join(name).display());
     let restored =
         |pitr: &Pitr, name: &str| peak(pitr, &["-q", "restore", &copy(name), "--target", "immediate"]);
+    // As many bytes as a backup has on their way at once, so that all of its buffers are used with few files too.
+    dir.write("primary/base/filler", vec![1; 64 << 20]);
     let few = (peak(&pitr, &["-q", "backup"]), restored(&pitr, "few"));
 
     let many = if is_long() { 300_000 } else { 60_000 };

@@ -13,10 +13,12 @@ const KEPT: usize = 2;
 
 #[derive(Debug)]
 enum Slot {
-    /// So many threads fetch it; `missed`: it was missing when somebody looked before.
+    /// So many threads fetch it; `missed`: it was missing when somebody looked before; `stale`: what was missing before it
+    /// has come since they began to look.
     Fetching {
         by: usize,
         missed: bool,
+        stale: bool,
     },
     /// It waits for the server.
     Ready(Held),
@@ -103,8 +105,8 @@ impl Slots {
 
     pub(super) fn begin(&mut self, segment: SegmentName) {
         let slot = match self.slots.remove(&segment) {
-            Some(Slot::Fetching { by, missed }) => Slot::Fetching { by: by + 1, missed },
-            other => Slot::Fetching { by: 1, missed: matches!(other, Some(Slot::Missing)) },
+            Some(Slot::Fetching { by, missed, stale }) => Slot::Fetching { by: by + 1, missed, stale },
+            other => Slot::Fetching { by: 1, missed: matches!(other, Some(Slot::Missing)), stale: false },
         };
         self.slots.insert(segment, slot);
     }
@@ -149,8 +151,8 @@ impl Slots {
         fetched: Fetched,
         behind: impl Fn(SegmentName) -> bool,
     ) {
-        let (others, missed) = match self.slots.get(&segment) {
-            Some(Slot::Fetching { by, missed }) => (by.saturating_sub(1), *missed),
+        let (others, missed, stale) = match self.slots.get(&segment) {
+            Some(Slot::Fetching { by, missed, stale }) => (by.saturating_sub(1), *missed, *stale),
             // Another thread was faster; what this one has is removed with its last owner.
             _ => return,
         };
@@ -159,10 +161,19 @@ impl Slots {
                 if missed {
                     // The archive has grown: what was behind its end may be there too.
                     self.slots.retain(|name, slot| !(matches!(slot, Slot::Missing) && behind(*name)));
+                    for (_, slot) in self.slots.iter_mut().filter(|(name, _)| behind(**name)) {
+                        if let Slot::Fetching { stale, .. } = slot {
+                            *stale = true;
+                        }
+                    }
                 }
                 Slot::Ready(held)
             }
-            _ if others > 0 => Slot::Fetching { by: others, missed },
+            _ if others > 0 => Slot::Fetching { by: others, missed, stale },
+            Fetched::Missing if stale => {
+                self.slots.remove(&segment);
+                return;
+            }
             Fetched::Missing => Slot::Missing,
             Fetched::Unusable => Slot::Unusable,
             Fetched::Failed => {
@@ -185,5 +196,33 @@ impl Slots {
             self.histories.pop_front();
         }
         path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::durable::{NewFile, open_dir};
+    use crate::types::{SegmentSize, TimelineId};
+
+    #[test]
+    fn a_look_that_began_before_the_archive_grew_says_nothing_about_what_is_there_now() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = |number| SegmentName::from_number(TimelineId(1), number, SegmentSize::DEFAULT);
+        let mut slots = Slots::default();
+        let behind = |other: SegmentName| other > segment(5);
+        slots.begin(segment(5));
+        slots.begin(segment(6));
+        slots.settle(segment(5), Fetched::Missing, behind);
+        slots.begin(segment(5));
+        let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
+        let held = Held { raw: raw.set_aside_unsynced(dir.path()), stored: None };
+        slots.settle(segment(5), Fetched::Whole(held), behind);
+        slots.settle(segment(6), Fetched::Missing, |_| false);
+        assert_eq!(slots.standing(segment(6)), Standing::Unknown);
+        // The next look counts.
+        slots.begin(segment(6));
+        slots.settle(segment(6), Fetched::Missing, |_| false);
+        assert_eq!(slots.standing(segment(6)), Standing::Missing);
     }
 }
