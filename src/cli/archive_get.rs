@@ -18,7 +18,7 @@ use crate::types::WalFileName;
 #[derive(Debug, Args)]
 #[command(
     after_help = "Exit codes: 0 delivered and verified; 1 proven absent in every repository, or counted as absent; 255 \
-                  everything else, wrong usage and a gap before later segments included: recovery stops, and nothing \
+                  everything else, wrong usage and a gap or damage before later segments included: recovery stops, and nothing \
                   is lost."
 )]
 pub(super) struct GetArgs {
@@ -100,6 +100,12 @@ impl GetArgs {
             Err(e @ GetError::Gap { from, .. }) => {
                 let hint = format!(
                     "is it in a repository that is not configured here, or was the server lost while it was archived? to before the gap: pitr restore --target-lsn or --target-time, before {from}"
+                );
+                Err(Stop::Failed(e.into(), Some(hint)))
+            }
+            Err(e @ GetError::CutShort { ends, .. }) => {
+                let hint = format!(
+                    "pitr verify tells what is wrong with it; is there a whole copy in a repository that is not configured here? to before that: pitr restore --target-lsn or --target-time, before {ends}"
                 );
                 Err(Stop::Failed(e.into(), Some(hint)))
             }

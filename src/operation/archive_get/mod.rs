@@ -6,7 +6,9 @@ pub mod window;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::data_directory::{ControlFileError, is_not_where_the_server_looks, server_of, system_of};
+use super::data_directory::{
+    ControlFileError, is_not_where_the_server_looks, opens_at_the_end, server_of, system_of,
+};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
 use crate::repository::wal_archive::{Behind, Reach};
@@ -62,6 +64,19 @@ pub enum GetError {
         url: String,
         /// Where the gap begins.
         from: Lsn,
+    },
+    /// Recovery reads its best copy to the middle only, and more is stored behind it. A server that is given it
+    /// would open there, without all of that.
+    #[error("{cut} can be read to {ends} in its best copy, and {behind} is in {url}: not the end")]
+    CutShort {
+        /// The segment that was asked for.
+        cut: SegmentName,
+        /// Where the last record ends that can be read.
+        ends: Lsn,
+        /// What shows that there is more.
+        behind: Behind,
+        /// Where that is stored.
+        url: String,
     },
     /// The destination.
     #[error("cannot write {path}")]
@@ -126,7 +141,10 @@ pub fn archive_get(
     // One repository that could not be asked may be the one that has it, or has more of it.
     match (failure, best) {
         (Some(error), _) => Err(error),
-        (None, Some(best)) => get.place(best).map(|()| true),
+        (None, Some(best)) => {
+            get.refuse_cut(&storages, best.reach, &server_of(destination, cwd))?;
+            get.place(best).map(|()| true)
+        }
         (None, None) => get.refuse_gap(&storages, &server_of(destination, cwd)).map(|()| false),
     }
 }
@@ -256,16 +274,41 @@ impl Get<'_> {
     fn refuse_gap(&self, storages: &[Arc<dyn Storage>], server: &Path) -> Result<(), GetError> {
         let lost = |own| absence::gap_would_be_lost(self.file, own, server);
         let Some((missing, from)) = self.own.and_then(lost) else { return Ok(()) };
+        match self.behind(missing, storages)? {
+            Some((behind, url)) => Err(GetError::Gap { missing, behind, url, from }),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of a segment of which the rest cannot be read.
+    fn refuse_cut(&self, storages: &[Arc<dyn Storage>], reach: Reach, server: &Path) -> Result<(), GetError> {
+        let WalFileName::Segment(cut) = self.file else { return Ok(()) };
+        let Some(ends) = reach.end_of_valid().filter(|_| self.own.is_some() && opens_at_the_end(server))
+        else {
+            return Ok(());
+        };
+        match self.behind(cut, storages)? {
+            Some((behind, url)) => Err(GetError::CutShort { cut, ends, behind, url }),
+            None => Ok(()),
+        }
+    }
+
+    /// What any repository has of the timeline behind a segment, and where.
+    fn behind(
+        &self,
+        segment: SegmentName,
+        storages: &[Arc<dyn Storage>],
+    ) -> Result<Option<(Behind, String)>, GetError> {
         let error = |source| GetError::Repository { name: self.file.to_string(), source };
         for storage in storages {
             let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)
                 .map_err(error)?;
             let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
-            if let Some(behind) = cluster.gap_at(missing).map_err(error)? {
-                return Err(GetError::Gap { missing, behind, url: storage.url().to_owned(), from });
+            if let Some(behind) = cluster.gap_at(segment).map_err(error)? {
+                return Ok(Some((behind, storage.url().to_owned())));
             }
         }
-        Ok(())
+        Ok(None)
     }
 
     fn place(&self, mut fetched: Fetched) -> Result<(), GetError> {

@@ -20,6 +20,9 @@ use super::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
 use crate::wal::TimelineHistory;
 
+/// Sorts behind every name in a folder.
+const BEHIND_ALL: &str = "~";
+
 /// What shows that a timeline goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Behind {
@@ -91,8 +94,8 @@ impl Cluster<'_> {
         Ok(segments)
     }
 
-    /// What shows that a timeline goes on behind a segment that is not stored; `None` also where the timeline begins only
-    /// behind it.
+    /// What shows that a timeline goes on behind a segment that is not stored, or cannot be read to its end; `None` also
+    /// where the timeline begins only behind it.
     pub fn gap_at(&self, missing: SegmentName) -> Result<Option<Behind>, RepositoryError> {
         let behind = match self.stored_behind(missing)? {
             Some(behind) => Some(behind),
@@ -132,24 +135,28 @@ impl Cluster<'_> {
     fn left_behind(&self, missing: SegmentName) -> Result<Option<Behind>, RepositoryError> {
         let size = self.segment_size();
         let Some(end) = missing.next(size).and_then(|next| next.start(size)) else { return Ok(None) };
-        let newest = self.timelines()?.last().map_or(0, |timeline| timeline.0);
-        let mut later = missing.timeline.0;
+        let folder = self.layout().wal();
+        // Names come in order: a timeline's history, then its folder. Of each the first alone is looked at.
+        let mut after = self.layout().wal_timeline(missing.timeline) + BEHIND_ALL;
         loop {
-            let Some(next) = later.checked_add(1) else { return Ok(None) };
-            later = next;
+            let mut first = None;
+            self.storage().list_while(&folder, Some(&after), &mut |info| {
+                first = info.name.strip_prefix(&folder).map(str::to_owned);
+                ControlFlow::Break(())
+            })?;
+            let Some(name) = first else { return Ok(None) };
+            let Some(later) = name.get(..8).and_then(|hex| u32::from_str_radix(hex, 16).ok()) else {
+                after = format!("{folder}{name}");
+                continue;
+            };
             let timeline = TimelineId(later);
-            match self.small_file(WalFileName::History(timeline))? {
-                Some(text) => {
-                    // One that no server understands leads nowhere.
-                    let history = TimelineHistory::parse(timeline, &text).ok();
-                    let left = history.and_then(|history| history.end_of(missing.timeline));
-                    if let Some(at) = left.filter(|at| *at >= end) {
-                        return Ok(Some(Behind::Left { timeline, at }));
-                    }
-                }
-                // A promotion archives the history first, before any segment.
-                None if later > newest => return Ok(None),
-                None => {}
+            after = self.layout().wal_timeline(timeline) + BEHIND_ALL;
+            let Some(text) = self.small_file(WalFileName::History(timeline))? else { continue };
+            // One that no server understands leads nowhere.
+            let history = TimelineHistory::parse(timeline, &text).ok();
+            let left = history.and_then(|history| history.end_of(missing.timeline));
+            if let Some(at) = left.filter(|at| *at >= end) {
+                return Ok(Some(Behind::Left { timeline, at }));
             }
         }
     }

@@ -200,6 +200,11 @@ impl Reach {
     pub fn is_whole(self) -> bool {
         self.whole
     }
+
+    /// Where the last record ends that can be read, if it is a segment.
+    pub fn end_of_valid(self) -> Option<Lsn> {
+        self.end_of_valid
+    }
 }
 
 impl Ord for Reach {

@@ -1,10 +1,13 @@
 //! Promise 3: only proof of absence is absence. Exit 1 is proof; everything else that is not the file is 255, and no server in
 //! recovery opens because of it.
 
-use std::path::Path;
+mod gaps;
+mod recovery;
+
+use recovery::{ROWS, Recovery, in_bucket};
 
 use crate::support::{
-    Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until, wal_bytes,
+    Answer, BrokenS3, Finished, Pitr, S3Kind, S3Server, Server, StopMode, TestDir, wait_until,
 };
 
 #[test]
@@ -47,98 +50,6 @@ fn archive_get_says_absent_only_with_proof() {
     let push = pitr.run(["archive-push", &format!("pg_wal/{stored}")]);
     push.expect_code(1);
     push.expect_said("is not the repository that this host has used");
-}
-
-/// A server about to recover: it has the WAL of its own copy, and everything later is only in the archives (a directory and a
-/// bucket). Whoever tells it "not there" makes it open without what came later.
-struct Recovery {
-    dir: TestDir,
-    pitr: Pitr,
-    store: S3Server,
-    bucket: String,
-    server: Server,
-    /// A segment in the middle of what it needs.
-    needed: String,
-}
-
-const ROWS: &str = "5000";
-
-impl Recovery {
-    fn new() -> Self {
-        let dir = TestDir::new();
-        dir.create_dir("repo");
-        let store = S3Server::start(S3Kind::Moto);
-        let bucket = store.bucket();
-        // A budget of its own for reading: nobody waits a minute for each broken store here.
-        let pitr = Pitr::new(&dir).env("PITR_ARCHIVE_GET_RETRY", "1");
-        let remote = in_bucket(&pitr, &store, &format!("s3://{bucket}/prod"));
-        let both = format!("{} && {}", pitr.hook("archive-push %p"), remote.hook("archive-push %p"));
-        let mut primary =
-            Server::build(&dir, "primary").initdb("--wal-segsize=1").archive_command(&both).start();
-        primary
-            .sql("CREATE TABLE t AS SELECT n, repeat(md5(n::text), 10) AS v FROM generate_series(1, 1000) n");
-        let server = primary.copy(&dir, "copy");
-        server.append_setting("archive_mode", "off");
-        dir.write(server.file("recovery.signal"), "");
-        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1001, 3000) n");
-        let needed = primary.archive_now();
-        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(3001, 5000) n");
-        primary.archive_now();
-        primary.stop(StopMode::Fast);
-        Self { dir, pitr, store, bucket, server, needed }
-    }
-
-    fn get(&self) -> String {
-        self.pitr.hook("archive-get %f %p")
-    }
-
-    fn with(&self, name: &str, value: &str) -> String {
-        self.pitr.clone().env(name, value).hook("archive-get %f %p")
-    }
-
-    fn url(&self, place: &str) -> String {
-        format!("file://{}", self.dir.join(place).display())
-    }
-
-    fn object(&self) -> std::path::PathBuf {
-        let folder = format!("repo/main/0001/wal/00000001/{}", &self.needed[8..16]);
-        self.dir.join(format!("{folder}/{}.zst", self.needed))
-    }
-
-    /// Starts the server with this `restore_command`, and waits until it has given up; it must not have opened.
-    #[track_caller]
-    fn must_not_open(&mut self, case: &str, command: &str) -> String {
-        let before = self.server.log().len();
-        self.server.append_setting("restore_command", command);
-        self.server.spawn();
-        let opened =
-            |log: &str| log.contains("archive recovery complete") || log.contains("selected new timeline");
-        let mut log = String::new();
-        wait_until(case, 60, || {
-            log = self.server.log()[before..].to_owned();
-            assert!(!opened(&log), "{case}: the server opened\n{log}");
-            self.server.exited().is_some()
-        });
-        log = self.server.log()[before..].to_owned();
-        assert!(!opened(&log), "{case}: the server opened\n{log}");
-        assert!(self.server.file("recovery.signal").exists(), "{case}: recovery is over\n{log}");
-        log
-    }
-
-    /// With what was wrong put right, nothing is lost.
-    #[track_caller]
-    fn recovers(&mut self) {
-        self.server.append_setting("restore_command", &self.get());
-        self.server.start();
-        self.server.wait_for("SELECT pg_is_in_recovery()", "f", 60);
-        assert_eq!(self.server.sql("SELECT count(*) FROM t"), ROWS);
-        self.server.stop(StopMode::Immediate);
-    }
-}
-
-fn in_bucket(pitr: &Pitr, store: &S3Server, url: &str) -> Pitr {
-    let pitr = pitr.clone().repository(url);
-    store.environment().into_iter().fold(pitr, |pitr, (name, value)| pitr.env(name, value))
 }
 
 #[test]
@@ -267,108 +178,6 @@ fn no_mistyped_line_opens_a_server_in_recovery() {
         recovery.must_not_open(case, &pitr.hook("archive-get %f %p"));
     }
     recovery.must_not_open("no binary", "/nonexistent/pitr archive-get %f %p");
-    recovery.recovers();
-}
-
-#[test]
-fn a_gap_is_no_end_for_a_server_that_would_open_there() {
-    let mut recovery = Recovery::new();
-    let (object, needed) = (recovery.object(), recovery.needed.clone());
-    let aside = recovery.dir.join("aside");
-    std::fs::rename(&object, &aside).unwrap();
-    let get = recovery.get();
-    let log = recovery.must_not_open("a lost segment", &get);
-    assert!(log.contains(&format!("{needed} is in no repository, and 0000")), "{log}");
-    assert!(log.contains("a gap, not the end") && log.contains("pitr restore --target-lsn"), "{log}");
-
-    // By hand in the same place: what the exit code hangs on.
-    let pitr = recovery.pitr.clone().in_dir(recovery.server.file(""));
-    let code = || pitr.run(["archive-get", &needed, "pg_wal/RECOVERYXLOG"]).code.unwrap();
-    assert_eq!(code(), 255);
-    let last = |name: &str| pitr.run(["archive-get", name, "pg_wal/RECOVERYXLOG"]).code.unwrap();
-    assert_eq!(last("000000010000000F00000001"), 1, "the end of the archive is its end");
-    assert_eq!(last("000000020000000000000001"), 1, "another timeline");
-    let auto = recovery.server.file("postgresql.auto.conf");
-    let before = std::fs::read_to_string(&auto).unwrap();
-    std::fs::write(&auto, format!("{before}\nrecovery_target_lsn = '0/1'\n")).unwrap();
-    assert_eq!(code(), 1, "a server does not open before its target, and may ask ahead of it");
-    std::fs::write(&auto, before).unwrap();
-    let opts = recovery.server.file("postmaster.opts");
-    let conf = recovery.dir.write("elsewhere.conf", "recovery_target_name = 'there'\n");
-    for argument in ["recovery_target_lsn=0/1".to_owned(), format!("config_file={}", conf.display())] {
-        recovery.dir.write(&opts, format!("/bin/postgres \"-D\" \"data\" \"-c\" \"{argument}\"\n"));
-        assert_eq!(code(), 1, "{argument}");
-    }
-    let emptied = "\"-c\" \"recovery_target_lsn=0/1\" \"-c\" \"recovery_target_lsn=\"";
-    recovery.dir.write(&opts, format!("/bin/postgres \"-D\" \"data\" {emptied}\n"));
-    assert_eq!(code(), 255, "of several arguments the last counts");
-    let conf = recovery
-        .dir
-        .write("elsewhere.conf", "recovery_target_lsn = '0/1'\ninclude_if_exists = 'more.conf'\n");
-    recovery
-        .dir
-        .write(&opts, format!("/bin/postgres \"-D\" \"data\" \"-c\" \"config_file={}\"\n", conf.display()));
-    assert_eq!(code(), 255, "what is included may take a target away again");
-    std::fs::remove_file(&opts).unwrap();
-    assert_eq!(code(), 255);
-    // By a script that runs elsewhere.
-    let absolute = recovery.server.file("pg_wal/RECOVERYXLOG");
-    let elsewhere = recovery.pitr.clone().in_dir("/");
-    elsewhere.run(["archive-get", &needed, absolute.to_str().unwrap()]).expect_code(255);
-
-    // Before a timeline began, nothing of it can be missing.
-    let history = recovery.dir.write(recovery.server.file("pg_wal/00000002.history"), "1\t0/F000000\tx\n");
-    pitr.ok(["archive-push", "pg_wal/00000002.history"]);
-    recovery.dir.create_dir("repo/main/0001/wal/00000002/00000000");
-    recovery.dir.write("repo/main/0001/wal/00000002/00000000/0000000200000000000000FF.zst", "");
-    assert_eq!(last("0000000200000000000000EF"), 1);
-    assert_eq!(last("0000000200000000000000F0"), 255);
-    std::fs::remove_file(history).unwrap();
-    std::fs::remove_dir_all(recovery.dir.join("repo/main/0001/wal/00000002")).unwrap();
-    // Nothing of its own timeline is stored behind it, but a standby was promoted while the archiver lagged.
-    let folder = object.parent().unwrap();
-    let later: Vec<_> = std::fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.file_name() > object.file_name())
-        .collect();
-    assert!(!later.is_empty());
-    let away = |path: &Path| recovery.dir.join(format!("away-{}", path.file_name().unwrap().display()));
-    later.iter().for_each(|path| std::fs::rename(path, away(path)).unwrap());
-    let outcome = pitr.run(["archive-get", &needed, "pg_wal/RECOVERYXLOG"]);
-    outcome.expect_code(255);
-    outcome.expect_said("00000002.history, by which this timeline went on to 0/F000000");
-    assert_eq!(last("0000000100000000000000EF"), 255, "the last one that is whole");
-    assert_eq!(last("0000000100000000000000F0"), 1, "where the other timeline begins");
-    std::fs::remove_file(recovery.dir.join("repo/main/0001/wal/00000002.history.zst")).unwrap();
-    assert_eq!(code(), 1, "the archive ends before it");
-    let partial = recovery
-        .dir
-        .write(folder.join(format!("0000000100000000000000F0.{}.partial.zst", "0".repeat(32))), "");
-    assert_eq!(code(), 255, "the beginning of a later one");
-    std::fs::remove_file(partial).unwrap();
-    later.iter().for_each(|path| std::fs::rename(away(path), path).unwrap());
-    let raw = zstd::decode_all(&std::fs::read(&aside).unwrap()[..]).unwrap();
-    let own = recovery.server.file(format!("pg_wal/{needed}"));
-    std::fs::write(&own, &raw).unwrap();
-    recovery.dir.account().own(&own);
-    assert_eq!(code(), 1, "the server has it itself");
-    std::fs::write(&own, wal_bytes::cut_off(&needed, &raw, raw.len() / 2)).unwrap();
-    assert_eq!(code(), 255, "it has half of it");
-    std::fs::remove_file(&own).unwrap();
-    recovery.dir.write(recovery.server.file("standby.signal"), "");
-    assert_eq!(code(), 1, "a standby can stream");
-    std::fs::remove_file(recovery.server.file("standby.signal")).unwrap();
-
-    // Absent in one repository, there in the other: delivered.
-    let url = format!("[[repository]]\nurl = \"{}\"\n", recovery.url("repo"));
-    let bucket = format!(
-        "[[repository]]\nurl = \"s3://{}/prod\"\nendpoint = \"{}\"\n",
-        recovery.bucket, recovery.store.endpoint
-    );
-    let config = recovery.dir.write("both.toml", url + &bucket);
-    let both = in_bucket(&recovery.pitr, &recovery.store, "").without("PITR_REPOSITORY");
-    recovery.pitr = both.without("PITR_REPOSITORY_ENDPOINT").env("PITR_CONFIG", config.display().to_string());
     recovery.recovers();
 }
 
@@ -538,53 +347,4 @@ fn a_standby_that_may_take_unreachable_for_absent_goes_on_with_streaming() {
     standby.append_setting("restore_command", &once.hook("archive-get %f %p"));
     assert!(standby.try_start(30).is_err());
     assert!(standby.file("standby.signal").exists());
-}
-
-#[test]
-fn a_shorter_copy_is_no_answer_while_a_longer_one_is_damaged_or_cannot_be_asked_for() {
-    let server = Finished::new();
-    let (name, bytes) = &server.segments[0];
-    let cut = wal_bytes::cut_off(name, bytes, bytes.len() / 2);
-    let get = |pitr: &Pitr| {
-        let out = server.data.join("pg_wal/RECOVERYXLOG");
-        drop(std::fs::remove_file(&out));
-        let outcome = pitr.run(["archive-get", name, "pg_wal/RECOVERYXLOG"]);
-        (outcome.code.unwrap(), std::fs::read(&out).unwrap_or_default())
-    };
-    server.push(name, &cut).expect_code(0);
-    assert_eq!(get(&server.pitr), (0, cut.clone()));
-
-    // Two repositories, of which the second has more.
-    server.dir.create_dir("second");
-    let url = |place: &str| format!("file://{}", server.dir.join(place).display());
-    let second = server.pitr.clone().repository(url("second"));
-    let path = server.put(name, bytes);
-    second.run(["archive-push", &path]).expect_code(0);
-    let table = |place: &str| format!("[[repository]]\nurl = \"{}\"\n", url(place));
-    let of = |places: [&str; 2]| {
-        let config =
-            server.dir.write(format!("{}-{}.toml", places[0], places[1]), places.map(table).concat());
-        server.pitr.clone().without("PITR_REPOSITORY").env("PITR_CONFIG", config.display().to_string())
-    };
-    assert_eq!(get(&of(["repo", "second"])), (0, bytes.clone()));
-    assert_eq!(get(&of(["second", "repo"])), (0, bytes.clone()));
-    // Away, it may have more, as it has.
-    for places in [["repo", "gone"], ["gone", "repo"]] {
-        assert_eq!(get(&of(places)), (255, Vec::new()), "{places:?}");
-    }
-
-    // One repository with both copies, of which the longer one breaks.
-    server.pitr.run(["archive-push", &path]).expect_code(0);
-    assert_eq!(get(&server.pitr), (0, bytes.clone()));
-    let (sibling, mut stored) = server
-        .objects()
-        .into_iter()
-        .find(|(object, _)| object.contains(name.as_str()) && !object.ends_with(&format!("{name}.zst")))
-        .unwrap();
-    let at = stored.len() - 50;
-    stored[at] ^= 1;
-    server.dir.write(format!("repo/{sibling}"), &stored);
-    assert_eq!(get(&server.pitr), (255, Vec::new()));
-    assert_eq!(get(&of(["repo", "second"])), (0, bytes.clone()), "any repository will do that has it whole");
-    server.pitr.run(["repo", "cat", name]).expect_code(1);
 }
