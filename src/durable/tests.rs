@@ -110,6 +110,30 @@ fn errors_say_what_was_tried_on_which_path() {
 }
 
 #[test]
+fn who_looks_at_a_marker_in_the_making_does_not_take_it_from_its_maker() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("marker");
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                marker_is_held(&path).unwrap();
+            }
+        });
+        for round in 0..2_000 {
+            match Marker::take(&path, "").unwrap() {
+                Claim::Ours(marker) => marker.remove().unwrap(),
+                other => {
+                    done.store(true, std::sync::atomic::Ordering::Relaxed);
+                    panic!("round {round}: {other:?}");
+                }
+            }
+        }
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
 fn a_marker_is_held_until_its_maker_is_gone_and_then_still_there() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("marker");

@@ -178,12 +178,8 @@ impl Marker {
             Err(Errno::EXIST) => return Ok(Claim::Left),
             Err(e) => return Err(Error::new("create the file", path, e)),
         };
-        match file.try_lock() {
-            Ok(()) => {}
-            // Somebody looked at it in the moment between.
-            Err(TryLockError::WouldBlock) => return Ok(Claim::Busy),
-            Err(TryLockError::Error(e)) => return Err(Error::new("lock", path, e)),
-        }
+        // Whoever looks at it in the moment between holds it for that moment, and is refused: so this one is not.
+        file.lock().map_err(|e| Error::new("lock", path, e))?;
         file.write_all(text.as_bytes()).map_err(|e| Error::new("write", path, e))?;
         rustix::fs::fsync(&file).map_err(|e| Error::new(SYNC_FILE, path, e))?;
         super::sync_dir(super::parent_of(path))?;
