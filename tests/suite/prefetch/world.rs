@@ -258,7 +258,10 @@ fn data_directory(data: &Path, size: SegmentSize) {
 
 pub(super) fn write(path: &Path, bytes: &[u8]) {
     std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-    std::fs::write(path, bytes).unwrap();
+    // In one step, as an archive does: somebody may be looking.
+    let beside = path.with_extension("new");
+    std::fs::write(&beside, bytes).unwrap();
+    std::fs::rename(&beside, path).unwrap();
 }
 
 /// A segment that holds nothing but the record that ends it; the rest tells it from all others.

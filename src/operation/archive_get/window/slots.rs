@@ -169,8 +169,9 @@ impl Slots {
                 }
                 Slot::Ready(held)
             }
+            Fetched::Missing if others > 0 => Slot::Fetching { by: others, missed: true, stale },
             _ if others > 0 => Slot::Fetching { by: others, missed, stale },
-            Fetched::Missing if stale => {
+            Fetched::Missing | Fetched::Unusable if stale => {
                 self.slots.remove(&segment);
                 return;
             }
@@ -224,5 +225,24 @@ mod tests {
         slots.begin(segment(6));
         slots.settle(segment(6), Fetched::Missing, |_| false);
         assert_eq!(slots.standing(segment(6)), Standing::Missing);
+    }
+
+    #[test]
+    fn what_one_of_two_threads_has_missed_was_missing_when_the_other_finds_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let segment = |number| SegmentName::from_number(TimelineId(1), number, SegmentSize::DEFAULT);
+        let mut slots = Slots::default();
+        let behind = |other: SegmentName| other > segment(5);
+        slots.begin(segment(5));
+        slots.begin(segment(6));
+        slots.settle(segment(6), Fetched::Missing, |_| false);
+        // The server asks, and does not wait for the first thread for ever.
+        slots.begin(segment(5));
+        slots.settle(segment(5), Fetched::Missing, behind);
+        assert_eq!(slots.standing(segment(6)), Standing::Missing);
+        let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
+        let held = Held { raw: raw.set_aside_unsynced(dir.path()), stored: None };
+        slots.settle(segment(5), Fetched::Whole(held), behind);
+        assert_eq!(slots.standing(segment(6)), Standing::Unknown);
     }
 }
