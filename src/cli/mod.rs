@@ -32,6 +32,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::durable;
 use crate::types::Moment;
 use hook::Hook;
 use settings::Global;
@@ -107,6 +108,7 @@ fn run(arguments: Vec<OsString>, hook: Hook) -> u8 {
         }
     };
     log::start(&cli.global);
+    durable::keep_own_rights();
     if shows_a_password(&arguments) {
         complain(
             "pitr: warning: everybody on this machine can read an argument (ps): put the password into the configuration, a passfile or PGPASSWORD",

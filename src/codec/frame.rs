@@ -107,6 +107,12 @@ impl FrameEncoder {
         }
     }
 
+    /// Another content begins: what the last frame was like says nothing about it, and the same bytes always become the
+    /// same frames.
+    pub fn begin(&mut self) -> io::Result<()> {
+        self.take_tables(false)
+    }
+
     fn take_tables(&mut self, small: bool) -> io::Result<()> {
         if self.small.is_some_and(|now| now != small) {
             for parameter in if small { SMALL_TABLES } else { TABLES } {

@@ -34,6 +34,12 @@ pub const FILE_MODE: u32 = 0o640;
 /// Directories: as [`FILE_MODE`].
 pub const DIR_MODE: u32 = 0o750;
 
+/// Takes the owner's own rights out of the process's umask: an object that its writer may not read is no copy.
+pub fn keep_own_rights() {
+    let mask = rustix::process::umask(Mode::RWXG | Mode::RWXO);
+    rustix::process::umask(mask - Mode::RWXU);
+}
+
 /// A step that failed, on which path. The operating system's answer is the source.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step} {}", path.display())]

@@ -28,20 +28,22 @@ pub(crate) fn write_noise(path: &Path, mib: usize) {
 /// The greatest memory of a run in MiB, by the kernel's account: it only grows, so the last look counts.
 pub(crate) fn peak(pitr: &Pitr, arguments: &[&str]) -> u64 {
     let mut child = pitr.command(arguments).spawn().unwrap();
-    let status = format!("/proc/{}/status", child.id());
     let mut peak = 0;
     loop {
-        let text = std::fs::read_to_string(&status).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
-        if let Some(kib) = line.and_then(|line| line.split_whitespace().next()) {
-            peak = kib.parse::<u64>().unwrap() >> 10;
-        }
+        peak = peak_of(child.id()).unwrap_or(peak);
         if let Some(code) = child.try_wait().unwrap() {
             assert!(code.success(), "{arguments:?}: {code}");
             return peak;
         }
         std::thread::sleep(std::time::Duration::from_millis(2));
     }
+}
+
+/// The greatest memory of a process so far, in MiB; `None` where it is gone.
+pub(crate) fn peak_of(process: u32) -> Option<u64> {
+    let text = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().unwrap() >> 10)
 }
 
 #[test]

@@ -244,7 +244,7 @@ fn wherever_a_push_is_killed_nothing_half_is_seen_and_the_next_push_succeeds() {
     for known in [false, true] {
         reset(known);
         let counts = counted(&server.pitr, &server.dir, &CHANGES, &["archive-push", &path]);
-        assert!(counts[1] >= 2 && counts[2] >= 2 && counts[3] >= 1, "{counts:?}");
+        assert!(counts[1] >= 1 && counts[2] >= 2 && counts[3] >= 1, "{counts:?}");
         for (call, count) in CHANGES.iter().zip(counts) {
             for k in 1..=count {
                 let case = format!("killed at {call} {k} of {count}, repository known: {known}");
@@ -327,14 +327,15 @@ fn a_push_asks_the_store_no_more_than_it_must() {
         let counting = Arc::new(FaultyStorage::new(place.store()));
         place.push(&server, name, Arc::clone(&counting) as Arc<dyn Storage>).unwrap();
         let count = |call| counting.count(call);
-        let other = [Call::Create, Call::Delete, Call::Size, Call::RawConditionalPut, Call::ListFolders];
-        assert_eq!(other.map(count), [0; 5]);
-        [Call::Read, Call::List, Call::ReadRange, Call::Begin, Call::Commit].map(count)
+        let other =
+            [Call::Begin, Call::Commit, Call::Delete, Call::Size, Call::RawConditionalPut, Call::ListFolders];
+        assert_eq!(other.map(count), [0; 6]);
+        [Call::Read, Call::List, Call::ReadRange, Call::Create].map(count)
     };
     // Three identities (repository, cluster, system), the newest epoch, one write.
-    assert_eq!(push(), [3, 1, 0, 1, 1]);
+    assert_eq!(push(), [3, 1, 0, 1]);
     // The same again: one refused write, one listing of its copies, one read.
-    assert_eq!(push(), [3, 2, 1, 1, 1]);
+    assert_eq!(push(), [3, 2, 1, 1]);
 }
 
 #[test]
@@ -353,6 +354,25 @@ fn a_push_needs_no_thread_where_the_account_may_start_none() {
     let done = done.unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
     assert_eq!(copies(&dir.join("repo"), "wal", name), [bytes]);
+}
+
+#[test]
+fn what_is_stored_can_be_read_by_its_writer_whatever_the_umask() {
+    use std::os::unix::fs::PermissionsExt;
+    let server = Finished::new();
+    let (name, bytes) = &server.segments[0];
+    let path = server.put(name, bytes);
+    let shell = ["-c", "umask 0777; exec \"$0\" \"$@\""].map(str::to_owned);
+    let done = server.pitr.command_under("sh", &shell, ["archive-push", &path]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let stored = server.objects().into_keys().find(|object| object.contains(name.as_str())).unwrap();
+    let mut object = server.dir.join("repo").join(stored);
+    assert_eq!(mode(&object), 0o600);
+    while object.pop() && !object.ends_with("repo") {
+        assert_eq!(mode(&object), 0o700, "{}", object.display());
+    }
+    server.push(name, bytes).expect_code(0);
 }
 
 #[test]

@@ -25,7 +25,7 @@ use self::proof::{Place, Seen};
 use self::take::Source;
 use super::data_directory::{is_where_it_was_written, system_of};
 use crate::repository::layout::{ClusterName, name_digest};
-use crate::repository::wal_archive::{StoreOutcome, WalFile};
+use crate::repository::wal_archive::{StoreOutcome, WalFile, Workroom};
 use crate::repository::{Create, HostMemory, Repository, SystemIdentity};
 use crate::storage::Storage;
 use crate::types::{Moment, SystemId, WalFileName};
@@ -78,7 +78,9 @@ pub fn archive_push(
     now: Moment,
 ) -> Result<Pushed, PushError> {
     let doors: Vec<Door> = storages.into_iter().map(Door::new).collect();
-    push_one(&doors, memory, path, cwd, options, now, Company::Alone).map(|done| done.pushed)
+    let workroom = Workroom::new(options.level, 1);
+    let how = How { options, workroom: &workroom, company: Company::Alone };
+    push_one(&doors, memory, path, cwd, how, now).map(|done| done.pushed)
 }
 
 /// Whether other files are pushed by this process at the same time.
@@ -86,16 +88,17 @@ pub fn archive_push(
 enum Company {
     /// None: compressing may have a core of its own.
     Alone,
-    /// As many as there are cores, so that each does all of its own work.
-    Others,
+    /// So many at most, this one included: each does all of its own work.
+    Others { at_once: usize },
 }
 
 impl Company {
-    /// Compressed bytes to keep in memory. Most segments of 16 MiB have 1 to 4 MiB; a hook has 40 MiB in all.
+    /// Compressed bytes to keep in memory. Most segments of 16 MiB have 1 to 4 MiB; a hook has 40 MiB in all, of which
+    /// each that is compressed takes 3 besides, and a bucket 16.
     fn in_memory(self) -> usize {
         match self {
             Self::Alone => 4 << 20,
-            Self::Others => 5 << 19,
+            Self::Others { at_once } => (15 << 19) / at_once.max(3),
         }
     }
 }
@@ -112,14 +115,21 @@ struct Done {
     places: Vec<Place>,
 }
 
+/// How one file is pushed.
+#[derive(Debug, Clone, Copy)]
+struct How<'a> {
+    options: &'a PushOptions,
+    workroom: &'a Workroom,
+    company: Company,
+}
+
 fn push_one(
     doors: &[Door],
     memory: &HostMemory,
     path: &Path,
     cwd: &Path,
-    options: &PushOptions,
+    how: How<'_>,
     now: Moment,
-    company: Company,
 ) -> Result<Done, PushError> {
     let shown = path.display().to_string();
     let last = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
@@ -134,16 +144,16 @@ fn push_one(
     let meta = file.metadata().map_err(local)?;
     let before = Seen::of(&meta);
     let system = system_of(path, cwd)?;
-    let source = Source { file: &file, length: meta.len(), name, shown: &shown, company };
+    let source = Source { file: &file, length: meta.len(), name, shown: &shown, how };
     let taken = match name {
         WalFileName::Segment(segment) | WalFileName::Partial(segment) => {
-            source.take_segment(segment, system, options)?
+            source.take_segment(segment, system)?
         }
-        WalFileName::Backup(..) | WalFileName::History(_) => source.take_text(system, options)?,
+        WalFileName::Backup(..) | WalFileName::History(_) => source.take_text(system)?,
     };
     let seen = Some(before).filter(|before| file.metadata().is_ok_and(|after| Seen::of(&after) == *before));
-    if let (true, Some(concern)) = (options.strict, &taken.concern) {
-        return Err(PushError::Strict { path: shown, what: concern.to_string() });
+    if let (true, Some(concern)) = (how.options.strict, &taken.concern) {
+        return Err(PushError::Strict { path: shown.clone(), what: concern.to_string() });
     }
 
     let modified = meta
@@ -155,7 +165,7 @@ fn push_one(
     let mut wal = WalFile { name, file: &file, modified, content: taken.content, frames: taken.frames };
     let (mut outcomes, mut places, mut failure) = (Vec::new(), Vec::new(), None);
     for door in doors {
-        match into_one(door, memory, &mut wal, taken.system, options, now) {
+        match into_one(door, memory, &mut wal, taken.system, how.options, now) {
             Ok((outcome, place)) => {
                 outcomes.push(outcome);
                 places.push(place);

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 
-use super::{Company, PushError, PushOptions, proof};
+use super::{Company, How, PushError, proof};
 use crate::repository::SystemIdentity;
 use crate::repository::wal_archive::{EncodedFrames, Encoding, WalContent};
 use crate::types::{SegmentName, SegmentSize, WalFileName};
@@ -26,8 +26,8 @@ pub enum Concern {
 }
 
 /// A file that was read, scanned and compressed.
-pub(super) struct Taken {
-    pub(super) frames: EncodedFrames,
+pub(super) struct Taken<'w> {
+    pub(super) frames: EncodedFrames<'w>,
     /// BLAKE3 of its first page.
     pub(super) first_page: Option<String>,
     pub(super) content: Option<WalContent>,
@@ -42,16 +42,15 @@ pub(super) struct Source<'f> {
     pub(super) length: u64,
     pub(super) name: WalFileName,
     pub(super) shown: &'f str,
-    pub(super) company: Company,
+    pub(super) how: How<'f>,
 }
 
-impl Source<'_> {
+impl<'f> Source<'f> {
     pub(super) fn take_segment(
         &self,
         segment: SegmentName,
         system: Option<SystemIdentity>,
-        options: &PushOptions,
-    ) -> Result<Taken, PushError> {
+    ) -> Result<Taken<'f>, PushError> {
         let header = |source| PushError::Header { path: self.shown.to_owned(), source };
         // Without a data directory the length is all there is; the header is compared with it.
         let size = match (system, SegmentSize::new(self.length)) {
@@ -65,7 +64,7 @@ impl Source<'_> {
         let read = || {
             let mut scanner = SegmentScanner::new(segment, size);
             let mut first_page = None;
-            let frames = self.encode(options, |chunk| {
+            let frames = self.encode(|chunk| {
                 first_page.get_or_insert_with(|| proof::first_page(chunk));
                 scanner.push(chunk);
             })?;
@@ -73,7 +72,9 @@ impl Source<'_> {
         };
         let (mut frames, mut first_page, mut scan) = read()?;
         if scan.damage.is_some() || scan.problem.is_some() {
-            // It may have been read while the disk or the page cache had a bad moment: the second look decides.
+            // It may have been read while the disk or the page cache had a bad moment: the second look decides. Both
+            // at once would be too much for a hook.
+            drop(frames);
             (frames, first_page, scan) = read()?;
         }
         if let Some(problem) = scan.problem {
@@ -103,16 +104,12 @@ impl Source<'_> {
         })
     }
 
-    pub(super) fn take_text(
-        &self,
-        system: Option<SystemIdentity>,
-        options: &PushOptions,
-    ) -> Result<Taken, PushError> {
+    pub(super) fn take_text(&self, system: Option<SystemIdentity>) -> Result<Taken<'f>, PushError> {
         if self.length == 0 || self.length > LONGEST_TEXT {
             return Err(PushError::Length { path: self.shown.to_owned(), bytes: self.length });
         }
         let mut text = Vec::new();
-        let frames = self.encode(options, |chunk| text.extend_from_slice(chunk))?;
+        let frames = self.encode(|chunk| text.extend_from_slice(chunk))?;
         let concern = match self.name {
             WalFileName::History(timeline) => TimelineHistory::parse(timeline, &text)
                 .err()
@@ -122,16 +119,16 @@ impl Source<'_> {
         Ok(Taken { frames, first_page: Some(proof::first_page(&text)), content: None, concern, system })
     }
 
-    fn encode(&self, options: &PushOptions, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames, PushError> {
+    fn encode(&self, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames<'f>, PushError> {
         let mut file = self.file;
         file.rewind().map_err(|source| PushError::Read { path: self.shown.to_owned(), source })?;
         // No further than was announced: a file that grows while it is read is compared with its length.
         let mut source = file.take(self.length);
         let encoding = Encoding {
-            level: options.level,
-            temp_dir: &options.temp_dir,
-            in_memory: self.company.in_memory(),
-            beside: self.company == Company::Alone,
+            workroom: self.how.workroom,
+            temp_dir: &self.how.options.temp_dir,
+            in_memory: self.how.company.in_memory(),
+            beside: self.how.company == Company::Alone,
         };
         EncodedFrames::encode(&mut source, self.length, encoding, self.shown, inspect)
             .map_err(|source| PushError::Repository { name: self.name.to_string(), source })

@@ -38,6 +38,7 @@ use crate::postgres::base_backup::{BaseBackupEvent, BaseBackupOptions};
 use crate::repository::Cluster;
 pub use crate::repository::backup_set::format::Backup;
 use crate::repository::backup_set::format::{FORMAT, Source, Started, Status, WalMode};
+use crate::repository::wal_archive::Workroom;
 use crate::types::{BackupId, BackupType, Moment, TimelineId};
 use destinations::{Destinations, writer};
 use primary::Nudge;
@@ -108,8 +109,9 @@ pub fn backup(
     let estimate = tablespaces.iter().map(|t| t.size).try_fold(0u64, |sum, size| Some(sum + size?));
     monitor.started(&started.id, estimate);
 
+    let workroom = Workroom::new(options.level, 1);
     let streamed =
-        StreamedWal { destinations: &destinations, size, level: options.level, temp_dir: &options.temp_dir };
+        StreamedWal { destinations: &destinations, size, workroom: &workroom, temp_dir: &options.temp_dir };
     let reins = include::Reins::default();
     let (mut received, catalogue) = std::thread::scope(|scope| {
         let streaming = included.map(|included| {

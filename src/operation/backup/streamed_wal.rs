@@ -7,7 +7,7 @@ use std::path::Path;
 use super::BackupError;
 use super::destinations::Destinations;
 use crate::durable;
-use crate::repository::wal_archive::{EncodedFrames, Encoding, StoreOutcome, WalContent, WalFile};
+use crate::repository::wal_archive::{EncodedFrames, Encoding, StoreOutcome, WalContent, WalFile, Workroom};
 use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId, WalFileName};
 use crate::wal::SegmentScanner;
 
@@ -16,12 +16,11 @@ use crate::wal::SegmentScanner;
 pub(super) struct StreamedWal<'d> {
     pub(super) destinations: &'d Destinations<'d>,
     pub(super) size: SegmentSize,
-    /// zstd's.
-    pub(super) level: i32,
+    pub(super) workroom: &'d Workroom,
     pub(super) temp_dir: &'d Path,
 }
 
-impl StreamedWal<'_> {
+impl<'d> StreamedWal<'d> {
     /// An unnamed file for the segment that is being streamed: it may be of 1 GiB.
     pub(super) fn buffer(&self) -> Result<File, BackupError> {
         durable::unnamed_file(self.temp_dir).map_err(BackupError::local("buffer WAL"))
@@ -90,10 +89,10 @@ impl StreamedWal<'_> {
         length: u64,
         what: &str,
         inspect: impl FnMut(&[u8]),
-    ) -> Result<EncodedFrames, BackupError> {
+    ) -> Result<EncodedFrames<'d>, BackupError> {
         file.seek(SeekFrom::Start(0)).map_err(BackupError::local("read buffered WAL"))?;
         let encoding =
-            Encoding { level: self.level, temp_dir: self.temp_dir, in_memory: 12 << 20, beside: true };
+            Encoding { workroom: self.workroom, temp_dir: self.temp_dir, in_memory: 12 << 20, beside: true };
         EncodedFrames::encode(&mut file.take(length), length, encoding, what, inspect)
             .map_err(|source| BackupError::Wal { what: what.to_owned(), source: source.into() })
     }

@@ -7,7 +7,7 @@ mod read;
 mod store;
 mod summary;
 
-pub use encode::{EncodedFrames, Encoding};
+pub use encode::{EncodedFrames, Encoding, Workroom};
 pub use object::{StoredWal, WalFrame, WalSummary};
 pub use read::Reach;
 pub use store::{Beside, StoreOutcome, WalFile};

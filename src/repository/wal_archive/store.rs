@@ -23,7 +23,7 @@ pub struct WalFile<'f> {
     /// What is in it, for segments and partial segments.
     pub content: Option<WalContent>,
     /// Its compressed frames.
-    pub frames: EncodedFrames,
+    pub frames: EncodedFrames<'f>,
 }
 
 /// What became of a file. All but `Conflict` are success, and durable.

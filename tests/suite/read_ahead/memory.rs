@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use super::backlog::settle;
-use crate::memory_is_a_constant::peak;
+use crate::killed_at_random::processes;
+use crate::memory_is_a_constant::{peak, peak_of};
+use crate::s3_through_the_binary::with_bucket;
 use crate::support::finished::tree;
 use crate::support::wal_bytes::beginning_with_old_pages;
-use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir};
+use crate::support::{Pitr, S3Kind, S3Server, Server, TestDir, wait_until};
 
 const MIB: u64 = 1 << 20;
 
@@ -67,6 +69,42 @@ fn segments_of_16_mib_that_do_not_compress_take_40_mib_on_their_way_to_a_bucket(
         pitr.ok(["repo", "ls", "main/0001/wal/"]).matches("00000001000000010000").count(),
         names.len()
     );
+}
+
+/// Lets a server that has waited archive a backlog of what does not compress: MiB of the process that stays.
+fn drained(dir: &TestDir, pitr: &Pitr) -> u64 {
+    let server = Server::build(dir, "primary").archive_command("false").start();
+    server.sql(
+        "CREATE TABLE t (b bytea); ALTER TABLE t ALTER b SET STORAGE EXTERNAL;
+         INSERT INTO t SELECT (SELECT string_agg(sha512((n * 1000 + i)::text::bytea), '') FROM generate_series(1, 100) i)
+             FROM generate_series(1, 25000) n;",
+    );
+    server.switch_wal();
+    let waiting = "SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'";
+    assert!(server.sql(waiting).parse::<u32>().unwrap() >= 10);
+    server.append_setting("archive_command", &pitr.hook("archive-push %p"));
+    server.sql("SELECT pg_reload_conf()");
+    wait_until("the backlog is archived", 120, || server.sql(waiting) == "0");
+    let stays = processes(pitr.binary(), &server.data, "attend");
+    assert_eq!(stays.len(), 1, "{stays:?}");
+    peak_of(stays[0].as_raw_nonzero().get().unsigned_abs()).unwrap()
+}
+
+#[test]
+fn the_process_that_stays_takes_40_mib_for_a_backlog_that_does_not_compress() {
+    let dir = TestDir::new();
+    dir.create_dir("repo");
+    let taken = drained(&dir, &Pitr::new(&dir));
+    assert!((1..=40).contains(&taken), "{taken} MiB");
+}
+
+#[test]
+fn the_process_that_stays_takes_40_mib_for_such_a_backlog_on_its_way_to_a_bucket() {
+    let dir = TestDir::new();
+    let store = S3Server::start(S3Kind::Moto);
+    let bucket = store.bucket();
+    let taken = drained(&dir, &with_bucket(&dir, &store, &bucket));
+    assert!((1..=40).contains(&taken), "{taken} MiB");
 }
 
 #[test]

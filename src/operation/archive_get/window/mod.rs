@@ -11,7 +11,6 @@
 //! fetched by the thread that asks, beside the workers. Where a segment was missing, nothing behind it is looked
 //! for until the server asks for that very one; after an error, until it asks again.
 
-mod benches;
 mod course;
 mod deliver;
 mod error;

@@ -16,9 +16,10 @@ use self::work::Thread;
 use super::door::Door;
 use super::proof::Proofs;
 use super::ready::{self, Turn};
-use super::{Company, Done, PushError, PushOptions, Pushed, push_one};
+use super::{Company, Done, How, PushError, PushOptions, Pushed, push_one};
 use crate::operation::data_directory::system_of;
 use crate::repository::HostMemory;
+use crate::repository::wal_archive::Workroom;
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
 
@@ -50,6 +51,7 @@ struct Shared {
     memory: HostMemory,
     cwd: PathBuf,
     options: PushOptions,
+    workroom: Workroom,
     ahead: AheadOptions,
     proofs: Proofs,
     clock: fn() -> Moment,
@@ -92,9 +94,12 @@ impl PushAhead {
         clock: fn() -> Moment,
     ) -> Self {
         let proofs = Proofs::new(&ahead.folder);
+        // More of them may wait for a store than compress.
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        let workroom = Workroom::new(options.level, cores.min(ahead.workers));
         let (state, changed) = Default::default();
         let doors = storages.into_iter().map(Door::new).collect();
-        let shared = Shared { doors, memory, cwd, options, ahead, proofs, clock, state, changed };
+        let shared = Shared { doors, memory, cwd, options, workroom, ahead, proofs, clock, state, changed };
         Self { shared: Arc::new(shared) }
     }
 
@@ -145,7 +150,8 @@ impl Shared {
     }
 
     fn push(&self, path: &Path, now: Moment, company: Company) -> Result<Done, PushError> {
-        push_one(&self.doors, &self.memory, path, &self.cwd, &self.options, now, company)
+        let how = How { options: &self.options, workroom: &self.workroom, company };
+        push_one(&self.doors, &self.memory, path, &self.cwd, how, now)
     }
 
     /// Takes a file that the server asks for; waits where it is being pushed already.
@@ -204,7 +210,11 @@ impl Shared {
                 break;
             }
         }
-        if state.threads > 0 { Company::Others } else { Company::Alone }
+        if state.threads > 0 { self.others() } else { Company::Alone }
+    }
+
+    fn others(&self) -> Company {
+        Company::Others { at_once: self.ahead.workers }
     }
 
     fn no_longer(&self, state: &mut State, name: WalFileName) {

@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 
 use super::{PATIENCE, Shared, State};
-use crate::operation::archive_push::Company;
 use crate::operation::archive_push::door::Door;
 use crate::operation::archive_push::proof::{Proof, Seen};
 use crate::operation::archive_push::ready::{self, Turn};
@@ -60,7 +59,7 @@ impl Shared {
             return None;
         }
         let done = self
-            .push(path, now, Company::Others)
+            .push(path, now, self.others())
             .inspect_err(|error| tracing::debug!(%error, "not pushed ahead"))
             .ok()?;
         let Some(mut proof) = Proof::of(&done, &self.options.cluster, now) else { return Some(()) };

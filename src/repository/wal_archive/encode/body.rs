@@ -9,16 +9,30 @@ use super::{Encoding, NEEDS_NO_FILE};
 use crate::codec::FrameEncoder;
 use crate::durable;
 
+/// Bytes kept free before those in memory: where the summary fits in, which is known last, all lie in one piece.
+pub(super) const HEADROOM: usize = 16 << 10;
+
 /// Compressed bytes: the first in an unnamed file, where there are many, the rest in memory.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Body {
     pub(super) file: Option<(File, u64)>,
+    /// Behind the [`HEADROOM`].
     pub(super) memory: Vec<u8>,
     /// No file can be had, and none is needed.
     without_file: bool,
 }
 
 impl Body {
+    /// With this room, as a [workroom](super::Workroom) has it.
+    pub(super) fn new(room: Vec<u8>) -> Self {
+        Self { file: None, memory: room, without_file: false }
+    }
+
+    /// What is in memory.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.memory.get(HEADROOM..).unwrap_or_default()
+    }
+
     pub(super) fn open(&mut self, temp_dir: &Path) -> io::Result<()> {
         let file =
             durable::create_dirs(temp_dir, durable::DIR_MODE).and_then(|_| durable::unnamed_file(temp_dir));
@@ -34,14 +48,14 @@ impl Body {
         encoding: Encoding<'_>,
     ) -> io::Result<u32> {
         let stored = encoder.append(raw, &mut self.memory)?;
-        if self.memory.len() > encoding.in_memory && !self.without_file {
+        if self.rest().len() > encoding.in_memory && !self.without_file {
             let moved = match self.file {
                 Some(_) => Ok(()),
                 None => self.open(encoding.temp_dir),
             };
             if let Err(error) = moved.and_then(|()| self.spill()) {
                 // A full or read-only disk: what fits into memory is archived all the same.
-                let needed = self.file.as_ref().map_or(0, |(_, length)| *length) + self.memory.len() as u64;
+                let needed = self.file.as_ref().map_or(0, |(_, length)| *length) + self.rest().len() as u64;
                 if needed > NEEDS_NO_FILE {
                     return Err(error);
                 }
@@ -53,9 +67,10 @@ impl Body {
 
     fn spill(&mut self) -> io::Result<()> {
         if let Some((file, length)) = &mut self.file {
-            file.write_all_at(&self.memory, *length)?;
-            *length += self.memory.len() as u64;
-            self.memory.clear();
+            let rest = self.memory.get(HEADROOM..).unwrap_or_default();
+            file.write_all_at(rest, *length)?;
+            *length += rest.len() as u64;
+            self.memory.truncate(HEADROOM);
         }
         Ok(())
     }

@@ -4,13 +4,17 @@ mod body;
 mod pipeline;
 #[cfg(test)]
 mod tests;
+mod workroom;
 
 use std::io::Read;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
-use self::body::Body;
+use bytes::Bytes;
+
+use self::body::{Body, HEADROOM};
 use self::pipeline::{Intake, alone, beside};
+pub use self::workroom::Workroom;
 use super::object::{FORMAT, WalFrame, WalSummary};
 use super::summary::WalContent;
 use crate::codec::{MAX_FRAME_RAW, compress_bound, encode_skippable};
@@ -31,8 +35,8 @@ const PIECE: usize = 128 << 10;
 /// How to encode.
 #[derive(Debug, Clone, Copy)]
 pub struct Encoding<'p> {
-    /// zstd's level.
-    pub level: i32,
+    /// What with.
+    pub workroom: &'p Workroom,
     /// Where compressed bytes wait that are too many for memory; made where it is missing.
     pub temp_dir: &'p Path,
     /// How many compressed bytes are kept in memory; one frame more may be.
@@ -43,7 +47,8 @@ pub struct Encoding<'p> {
 
 /// The frames of a file that was read and compressed once; the summary goes before them.
 #[derive(Debug)]
-pub struct EncodedFrames {
+pub struct EncodedFrames<'p> {
+    workroom: &'p Workroom,
     frames: Vec<WalFrame>,
     size: u64,
     blake3: String,
@@ -51,24 +56,23 @@ pub struct EncodedFrames {
     object_size: u64,
 }
 
-impl EncodedFrames {
+impl<'p> EncodedFrames<'p> {
     /// Reads `source` to its end and hands every byte to `inspect`, in order. `expected` is its length in bytes.
     pub fn encode(
         source: &mut dyn Read,
         expected: u64,
-        encoding: Encoding<'_>,
+        encoding: Encoding<'p>,
         path: &str,
         inspect: impl FnMut(&[u8]),
     ) -> Result<Self, RepositoryError> {
         let local = |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
-        let mut body = Body::default();
+        let most = if expected > NEEDS_NO_FILE { MAX_FRAME_RAW } else { SMALL_FRAME };
+        let (whole, frame) = (usize::try_from(expected).unwrap_or(usize::MAX), compress_bound(most));
+        let room = encoding.in_memory.saturating_add(frame).min(compress_bound(whole));
+        let mut body = Body::new(encoding.workroom.room(room));
         if expected > NEEDS_NO_FILE {
             body.open(encoding.temp_dir).map_err(local("make a temporary file for"))?;
         }
-        let most = if expected > NEEDS_NO_FILE { MAX_FRAME_RAW } else { SMALL_FRAME };
-        // Once for all: memory that grows is moved, and what it leaves behind stays with the process.
-        let (whole, frame) = (usize::try_from(expected).unwrap_or(usize::MAX), compress_bound(most));
-        body.memory.reserve_exact(encoding.in_memory.saturating_add(frame).min(compress_bound(whole)));
         let intake = Intake::new(source, inspect);
         let encoded = if encoding.beside && whole > most {
             beside(intake, body, most, encoding)
@@ -79,6 +83,7 @@ impl EncodedFrames {
         let frames = intake.frames.into_iter().zip(stored);
         let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
         Ok(Self {
+            workroom: encoding.workroom,
             frames,
             size: intake.size,
             blake3: intake.whole.finalize().to_hex().to_string(),
@@ -126,6 +131,9 @@ impl EncodedFrames {
         let header = encode_skippable(&json).map_err(|e| RepositoryError::codec(object(), e))?;
         let total = header.len() as u64 + summary.stored_frames();
         self.object_size = total;
+        if self.body.file.is_none() && header.len() <= HEADROOM {
+            return self.store_in_one_piece(storage, name, &header);
+        }
         let mut writer = storage.begin(name, Some(total))?;
         writer.write(&header)?;
         if let Some((file, length)) = &self.body.file {
@@ -144,7 +152,31 @@ impl EncodedFrames {
                 at += left as u64;
             }
         }
-        writer.write(&self.body.memory)?;
+        writer.write(self.body.rest())?;
         Ok(writer.commit()?)
+    }
+
+    /// Without a copy of what is in memory.
+    fn store_in_one_piece(
+        &mut self,
+        storage: &dyn Storage,
+        name: &str,
+        header: &[u8],
+    ) -> Result<Created, RepositoryError> {
+        let start = HEADROOM - header.len();
+        if let Some(place) = self.body.memory.get_mut(start..HEADROOM) {
+            place.copy_from_slice(header);
+        }
+        let all = Bytes::from(std::mem::take(&mut self.body.memory));
+        let created = storage.create(name, all.slice(start..));
+        // Without a copy here either, unless a request that was given up has it still.
+        self.body.memory = all.into();
+        Ok(created?)
+    }
+}
+
+impl Drop for EncodedFrames<'_> {
+    fn drop(&mut self) {
+        self.workroom.give_back(std::mem::take(&mut self.body.memory));
     }
 }

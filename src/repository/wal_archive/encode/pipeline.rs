@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use super::body::Body;
+use super::workroom::Bench;
 use super::{Encoding, PIECE};
-use crate::codec::FrameEncoder;
 use crate::repository::wal_archive::object::WalFrame;
 
 /// The reading side: every byte passes here once.
@@ -60,13 +60,25 @@ pub(super) type Failed = (&'static str, io::Error);
 
 /// One frame after the other by this thread: for a small file, and where all cores have work.
 pub(super) fn alone<'s, F: FnMut(&[u8])>(
+    intake: Intake<'s, F>,
+    body: Body,
+    most: usize,
+    encoding: Encoding<'_>,
+) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
+    let done = encoding.workroom.at_a_bench(|bench| at(bench, intake, body, most, encoding));
+    done.map_err(|e| ("compress", e))?
+}
+
+fn at<'s, F: FnMut(&[u8])>(
+    bench: &mut Bench,
     mut intake: Intake<'s, F>,
     mut body: Body,
     most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
-    let mut encoder = FrameEncoder::new(encoding.level).map_err(|e| ("compress", e))?;
-    let mut raw = vec![0; most];
+    let Bench { encoder, raw } = bench;
+    encoder.begin().map_err(|e| ("compress", e))?;
+    raw.resize(most, 0);
     let mut stored = Vec::new();
     loop {
         let mut filled = 0;
@@ -83,7 +95,7 @@ pub(super) fn alone<'s, F: FnMut(&[u8])>(
         }
         intake.end_frame(filled);
         let frame = raw.get(..filled).unwrap_or_default();
-        stored.push(body.append(frame, &mut encoder, encoding).map_err(|e| ("compress", e))?);
+        stored.push(body.append(frame, encoder, encoding).map_err(|e| ("compress", e))?);
         if filled < most {
             break;
         }
@@ -147,7 +159,7 @@ fn compress_all(
     mut body: Body,
     encoding: Encoding<'_>,
 ) -> io::Result<(Body, Vec<u32>)> {
-    let mut encoder = FrameEncoder::new(encoding.level)?;
+    let mut encoder = encoding.workroom.encoder()?;
     let mut stored = Vec::new();
     for (frame, filled) in work {
         stored.push(body.append(frame.get(..filled).unwrap_or_default(), &mut encoder, encoding)?);

@@ -24,6 +24,8 @@ fn what_waits_in_memory_in_a_file_or_without_one_is_stored_whole() {
     let nowhere = dir.path().join("a-file");
     std::fs::write(&nowhere, "").unwrap();
     let storage = FsStorage::new(dir.path());
+    // One for all: what was compressed before leaves no trace.
+    let workroom = Workroom::new(3, 1);
     for length in [1, PIECE, SMALL_FRAME, SMALL_FRAME + 1, 5 * SMALL_FRAME, 6 * SMALL_FRAME + 12_345] {
         let raw = bytes(length);
         let mut stored = Vec::new();
@@ -38,7 +40,7 @@ fn what_waits_in_memory_in_a_file_or_without_one_is_stored_whole() {
         .into_iter()
         .enumerate()
         {
-            let encoding = Encoding { level: 3, temp_dir, in_memory, beside };
+            let encoding = Encoding { workroom: &workroom, temp_dir, in_memory, beside };
             let mut seen = Vec::new();
             let look = |piece: &[u8]| seen.extend_from_slice(piece);
             let mut source = &raw[..];
@@ -69,7 +71,8 @@ fn a_large_file_needs_a_place_to_wait() {
     let dir = tempfile::tempdir().unwrap();
     let nowhere = dir.path().join("a-file");
     std::fs::write(&nowhere, "").unwrap();
-    let encoding = Encoding { level: 3, temp_dir: &nowhere, in_memory: 1 << 20, beside: true };
+    let workroom = Workroom::new(3, 1);
+    let encoding = Encoding { workroom: &workroom, temp_dir: &nowhere, in_memory: 1 << 20, beside: true };
     let failed = EncodedFrames::encode(&mut io::empty(), NEEDS_NO_FILE + 1, encoding, "x", |_| {});
     assert!(matches!(failed, Err(RepositoryError::Local { action: "make a temporary file for", .. })));
 }

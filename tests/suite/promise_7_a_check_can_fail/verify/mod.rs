@@ -10,7 +10,7 @@ mod stores;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use pitr::repository::wal_archive::{EncodedFrames, Encoding, WalContent};
+use pitr::repository::wal_archive::{EncodedFrames, Encoding, WalContent, Workroom};
 use pitr::storage::FsStorage;
 use serde_json::Value;
 
@@ -102,7 +102,8 @@ impl Archive {
         let mut content = WalContent::from(&wal_bytes::scan(name, bytes));
         says(&mut content);
         let (length, dir) = (bytes.len() as u64, self.dir.path());
-        let encoding = Encoding { level: 3, temp_dir: dir, in_memory: 1 << 20, beside: false };
+        let workroom = Workroom::new(3, 1);
+        let encoding = Encoding { workroom: &workroom, temp_dir: dir, in_memory: 1 << 20, beside: false };
         let mut frames = EncodedFrames::encode(&mut &bytes[..], length, encoding, name, |_| {}).unwrap();
         let object = Self::segment(name);
         drop(std::fs::remove_file(self.path(&object)));

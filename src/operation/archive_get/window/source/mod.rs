@@ -3,6 +3,7 @@
 //! Every fetch asks for the repository's identity again, so that nothing comes out of another one that appeared in
 //! its place; the cluster's descriptors, which are never written again, are read once a second.
 
+mod bench;
 mod place;
 
 use std::fs::File;
@@ -14,10 +15,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use self::bench::Bench;
 use self::place::Place;
 use super::super::absence::is_absent_from;
 use super::GetOptions;
-use super::benches::{Bench, Benches};
+use crate::codec::Benches;
 use crate::durable::{self, NewFile, SetAside};
 use crate::repository::wal_archive::{Reach, StoredWal};
 use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
@@ -70,7 +72,7 @@ pub(super) struct Source {
     own: SystemIdentity,
     clock: fn() -> Moment,
     cores: usize,
-    benches: Benches,
+    benches: Benches<Bench>,
 }
 
 enum Stop {
@@ -204,7 +206,7 @@ impl Source {
             return Ok(new.set_aside_unsynced(dir));
         }
         let file: &File = new.file();
-        let decoded = self.benches.at(|bench| decode(object, 0..frames, bench, file, abandoned));
+        let decoded = self.benches.at(Bench::new, |bench| decode(object, 0..frames, bench, file, abandoned));
         decoded.map_err(|e| stop_io(&e))??;
         // Here and not when the server takes it: it syncs what it is given, and would wait.
         new.set_aside(dir).map_err(stop)
