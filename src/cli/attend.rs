@@ -59,8 +59,8 @@ impl Verb {
 /// Segments that it pushes at the same time: each takes some 5 MiB where nothing shrinks, and a hook has 40 in all.
 const MOST_AT_ONCE: usize = 5;
 
-/// The same to a bucket, at least (with two of them two cores were half idle) and at most.
-const ON_THE_LINE: (usize, usize) = (3, 4);
+/// The same to a bucket, on however many cores: with two of them two cores were half idle, and four would take more.
+const ON_THE_LINE: usize = 3;
 
 /// Segments that it fetches at the same time: a far store is waited for, a near one decompressed from.
 const FETCHERS: usize = 3;
@@ -139,7 +139,7 @@ pub(super) fn ahead_options(settings: &Settings, data_directory: &Path, most_at_
     let folder = spool_folder(&settings.spool, data_directory);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     // While one waits for a store's answer, another compresses.
-    let busy = if settings.has_bucket() { cores.clamp(ON_THE_LINE.0, ON_THE_LINE.1) } else { cores };
+    let busy = if settings.has_bucket() { ON_THE_LINE } else { cores };
     let workers = busy.min(most_at_once);
     AheadOptions { segments: settings.read_ahead, workers, folder }
 }
