@@ -206,19 +206,28 @@ mod tests {
     use crate::durable::{NewFile, open_dir};
     use crate::types::{SegmentSize, TimelineId};
 
+    fn segment(number: u64) -> SegmentName {
+        SegmentName::from_number(TimelineId(1), number, SegmentSize::DEFAULT)
+    }
+
+    fn behind(other: SegmentName) -> bool {
+        other > segment(5)
+    }
+
+    fn found(dir: &tempfile::TempDir) -> Fetched {
+        let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
+        Fetched::Whole(Held { raw: raw.set_aside_unsynced(dir.path()), stored: None })
+    }
+
     #[test]
     fn a_look_that_began_before_the_archive_grew_says_nothing_about_what_is_there_now() {
         let dir = tempfile::tempdir().unwrap();
-        let segment = |number| SegmentName::from_number(TimelineId(1), number, SegmentSize::DEFAULT);
         let mut slots = Slots::default();
-        let behind = |other: SegmentName| other > segment(5);
         slots.begin(segment(5));
         slots.begin(segment(6));
         slots.settle(segment(5), Fetched::Missing, behind);
         slots.begin(segment(5));
-        let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
-        let held = Held { raw: raw.set_aside_unsynced(dir.path()), stored: None };
-        slots.settle(segment(5), Fetched::Whole(held), behind);
+        slots.settle(segment(5), found(&dir), behind);
         slots.settle(segment(6), Fetched::Missing, |_| false);
         assert_eq!(slots.standing(segment(6)), Standing::Unknown);
         // The next look counts.
@@ -230,9 +239,7 @@ mod tests {
     #[test]
     fn what_one_of_two_threads_has_missed_was_missing_when_the_other_finds_it() {
         let dir = tempfile::tempdir().unwrap();
-        let segment = |number| SegmentName::from_number(TimelineId(1), number, SegmentSize::DEFAULT);
         let mut slots = Slots::default();
-        let behind = |other: SegmentName| other > segment(5);
         slots.begin(segment(5));
         slots.begin(segment(6));
         slots.settle(segment(6), Fetched::Missing, |_| false);
@@ -240,9 +247,7 @@ mod tests {
         slots.begin(segment(5));
         slots.settle(segment(5), Fetched::Missing, behind);
         assert_eq!(slots.standing(segment(6)), Standing::Missing);
-        let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
-        let held = Held { raw: raw.set_aside_unsynced(dir.path()), stored: None };
-        slots.settle(segment(5), Fetched::Whole(held), behind);
+        slots.settle(segment(5), found(&dir), behind);
         assert_eq!(slots.standing(segment(6)), Standing::Unknown);
     }
 }

@@ -49,6 +49,8 @@ pub struct Encoding<'p> {
 #[derive(Debug)]
 pub struct EncodedFrames<'p> {
     workroom: &'p Workroom,
+    /// Bytes of memory that were thought to be enough.
+    room: usize,
     frames: Vec<WalFrame>,
     size: u64,
     blake3: String,
@@ -84,6 +86,7 @@ impl<'p> EncodedFrames<'p> {
         let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
         Ok(Self {
             workroom: encoding.workroom,
+            room,
             frames,
             size: intake.size,
             blake3: intake.whole.finalize().to_hex().to_string(),
@@ -177,6 +180,10 @@ impl<'p> EncodedFrames<'p> {
 
 impl Drop for EncodedFrames<'_> {
     fn drop(&mut self) {
-        self.workroom.give_back(std::mem::take(&mut self.body.memory));
+        let room = std::mem::take(&mut self.body.memory);
+        // What grew because no file could be had is not kept for the next.
+        if room.capacity() <= HEADROOM + self.room {
+            self.workroom.give_back(room);
+        }
     }
 }

@@ -50,8 +50,6 @@ impl Workroom {
     }
 
     pub(super) fn give_back(&self, room: Vec<u8>) {
-        if room.capacity() > 0 {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(room);
-        }
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).push(room);
     }
 }
