@@ -103,9 +103,9 @@ impl GetArgs {
                 );
                 Err(Stop::Failed(e.into(), Some(hint)))
             }
-            Err(e @ GetError::CutShort { ends, .. }) => {
+            Err(e @ (GetError::CutShort { ends: at, .. } | GetError::Border { at, .. })) => {
                 let hint = format!(
-                    "pitr verify tells what is wrong with it; is there a whole copy in a repository that is not configured here? to before that: pitr restore --target-lsn or --target-time, before {ends}"
+                    "is there a good copy in a server's pg_wal (pitr archive-push), or in a repository that is not configured here? to before that: pitr restore --target-lsn or --target-time, before {at}"
                 );
                 Err(Stop::Failed(e.into(), Some(hint)))
             }

@@ -87,6 +87,13 @@ impl SegmentFacts {
         }
     }
 
+    /// Where the record starts that goes on in the next segment, if it is certainly damaged, here or there.
+    pub(super) fn damaged_at_the_border(&self, next: &Self) -> Option<Lsn> {
+        let (here, there) = (self.content.as_ref()?, next.content.as_ref()?);
+        let (begun, rest) = here.unfinished.as_ref().zip(there.rest.as_ref())?;
+        (begun.is_intact_with(rest) == Some(false)).then_some(begun.lsn)
+    }
+
     /// The earliest and the latest commit or abort; `None` where there is none, or where nothing is known.
     pub(super) fn times(&self) -> Option<(Moment, Moment)> {
         self.content.as_ref()?.times

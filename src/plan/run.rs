@@ -129,6 +129,8 @@ impl Run {
         let all = self.segments.clone();
         let last = all.len().saturating_sub(1);
         let (mut at, mut expected) = (0, 0);
+        // The segment before, where it was looked into.
+        let mut looked_at: Option<(usize, SegmentFacts)> = None;
         while let Some(segment) = all.get(at).copied() {
             match sealed(archive, &all, at) {
                 Some((log, behind))
@@ -151,6 +153,17 @@ impl Run {
                 wal.expect(together)?;
             }
             let facts = wal.facts(segment)?;
+            let border = looked_at.take().filter(|(place, _)| place + 1 == at);
+            if let Some(record) = border.and_then(|(_, before)| before.damaged_at_the_border(&facts)) {
+                // Which of the two it is nobody can tell: the record begins in the first.
+                let segment = all.get(at - 1).copied().unwrap_or(segment);
+                let why =
+                    format!("its last record, at {record}, which ends in the next one, has a wrong checksum");
+                self.segments.truncate(at);
+                self.end = record;
+                self.barrier = Some(Barrier::Broken { segment, why });
+                return Ok((self, None));
+            }
             let broken = facts.broken();
             let minimal = facts.minimal_from(self.from);
             let start = segment.start(archive.segment_size).unwrap_or(Lsn::INVALID);
@@ -174,6 +187,7 @@ impl Run {
                 return Ok((self, None));
             }
             let (Some(end), Some((_, why))) = (end, broken) else {
+                looked_at = Some((at, facts));
                 at += 1;
                 continue;
             };

@@ -29,7 +29,12 @@ impl Search {
                 let size = archive.segment_size;
                 let before =
                     |last: SegmentName| last.start(size).is_some_and(|s| s.plus(size.bytes()) <= *lsn);
-                run.replay(archive, wal, |_, last| before(last), |_, v| Ok(position_in(*lsn, v.facts)))
+                run.replay(
+                    archive,
+                    wal,
+                    |_, last| before(last),
+                    |wal, visited| position_in(*lsn, visited, wal),
+                )
             }
             // In all but a few segments the summary excludes it: those are read side by side.
             Self::Record(sought @ Sought::Xid(_)) => {
@@ -165,9 +170,22 @@ pub(super) fn may_hold(sought: &Sought, facts: &SegmentFacts) -> bool {
     }
 }
 
-fn position_in(lsn: Lsn, facts: &SegmentFacts) -> Option<Hit> {
-    let content = facts.content.as_ref()?;
-    let first = content.first_record.filter(|r| *r >= lsn);
-    let at = first.or_else(|| content.last_record.filter(|r| *r >= lsn).map(|_| lsn))?;
-    Some(Hit { at, found: None })
+/// A record that starts at or behind a position. Of a damaged segment the summary does not tell which is the last one
+/// that recovery reads: there a transaction's end has to be found before the damage.
+fn position_in<W: WalReader>(lsn: Lsn, visited: Visited<'_>, wal: &mut W) -> Result<Option<Hit>, W::Error> {
+    let Some(content) = visited.facts.content.as_ref() else { return Ok(None) };
+    if let Some(first) = content.first_record.filter(|record| *record >= lsn) {
+        return Ok(Some(Hit { at: first, found: None }));
+    }
+    if content.last_record.is_none_or(|record| record < lsn) {
+        return Ok(None);
+    }
+    if content.damage.is_some() {
+        let within = [Place::In(visited.segment)];
+        let found = wal.seek(&within, &Sought::Transaction, lsn)?;
+        return Ok(found
+            .filter(|found| found.lsn < content.end_of_valid)
+            .map(|_| Hit { at: lsn, found: None }));
+    }
+    Ok(Some(Hit { at: lsn, found: None }))
 }

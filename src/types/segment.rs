@@ -123,6 +123,12 @@ impl SegmentName {
         let next = self.number(size)? + 1;
         (next <= size.number_of(Lsn(u64::MAX))).then(|| Self::from_number(self.timeline, next, size))
     }
+
+    /// The one before it on the same timeline.
+    pub fn previous(self, size: SegmentSize) -> Option<Self> {
+        let before = self.number(size)?.checked_sub(1)?;
+        Some(Self::from_number(self.timeline, before, size))
+    }
 }
 
 impl fmt::Display for SegmentName {

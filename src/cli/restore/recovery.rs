@@ -142,7 +142,7 @@ pub(super) fn advice(dir: &Path, written: &Written, role: &Role) -> Vec<String> 
     match role {
         Role::Copy => lines.push(format!(
             "a copy: archive_mode is off. when it becomes the cluster: take archive_mode, archive_command and archive_library \
-             out of postgresql.auto.conf, restart it, run pitr archive-push {dir}/pg_wal/*.history, take a backup",
+             out of postgresql.auto.conf, restart it, run for h in {dir}/pg_wal/*.history; do pitr archive-push \"$h\"; done, take a backup",
             dir = dir.display(),
         )),
         Role::Takeover => {

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::data_directory::{
-    ControlFileError, is_not_where_the_server_looks, opens_at_the_end, server_of, system_of,
+    ControlFileError, is_not_where_the_server_looks, opens_at_the_end, replay_begins, server_of, system_of,
 };
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
@@ -78,6 +78,21 @@ pub enum GetError {
         /// Where that is stored.
         url: String,
     },
+    /// The record that begins in the segment before, which the server was given, and ends in this one is damaged in
+    /// one of them. A server that reads it would open there.
+    #[error(
+        "the record at {at}, which goes on from {before} to {next} in {url}, has a wrong checksum: not the end"
+    )]
+    Border {
+        /// Where the record starts.
+        at: Lsn,
+        /// In which segment.
+        before: SegmentName,
+        /// The segment that was asked for.
+        next: SegmentName,
+        /// Where they are stored.
+        url: String,
+    },
     /// The destination.
     #[error("cannot write {path}")]
     Write {
@@ -122,6 +137,7 @@ pub fn archive_get(
     for storage in &storages {
         match get.ask(Arc::clone(storage)) {
             Ok(Some(fetched)) if fetched.reach.is_whole() => {
+                get.refuse_border(storage, &server_of(destination, cwd))?;
                 return get.place(fetched).map(|()| true);
             }
             // A copy that was cut off, or is damaged: another repository may hold a better one.
@@ -289,6 +305,27 @@ impl Get<'_> {
         };
         match self.behind(cut, storages)? {
             Some((behind, url)) => Err(GetError::CutShort { cut, ends, behind, url }),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of one that is whole by itself.
+    fn refuse_border(&self, storage: &Arc<dyn Storage>, server: &Path) -> Result<(), GetError> {
+        let (WalFileName::Segment(next), Some(own)) = (self.file, self.own) else { return Ok(()) };
+        if !opens_at_the_end(server) {
+            return Ok(());
+        }
+        // Whoever begins in this segment reads nothing that comes before.
+        let begins = replay_begins(server)?.zip(next.start(own.segment_size));
+        if begins.is_none_or(|(replay, segment)| replay >= segment) {
+            return Ok(());
+        }
+        let error = |source| GetError::Repository { name: self.file.to_string(), source };
+        let repository =
+            Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now).map_err(error)?;
+        let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
+        match cluster.damaged_border(next).map_err(error)? {
+            Some((before, at)) => Err(GetError::Border { at, before, next, url: storage.url().to_owned() }),
             None => Ok(()),
         }
     }

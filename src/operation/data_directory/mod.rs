@@ -11,7 +11,7 @@ pub use postmaster::Postmaster;
 use crate::pgdata::control_file::ControlFile;
 use crate::pgdata::server_settings::ServerSettings;
 use crate::repository::SystemIdentity;
-use crate::types::{SegmentName, SegmentSize, WalFileName};
+use crate::types::{Lsn, SegmentName, SegmentSize, WalFileName};
 use crate::wal::{Ends, SegmentScanner};
 
 /// Why a control file that is there says nothing.
@@ -34,11 +34,20 @@ pub fn spool_folder(spool: &Path, data_directory: &Path) -> PathBuf {
 /// neither is a data directory.
 pub(super) fn system_of(wal_file: &Path, cwd: &Path) -> Result<Option<SystemIdentity>, ControlFileError> {
     for dir in directories(wal_file, cwd) {
-        if let Some(found) = read(dir.join(ControlFile::PATH))? {
-            return Ok(Some(found));
+        if let Some(control) = read(dir.join(ControlFile::PATH))? {
+            return Ok(Some(SystemIdentity {
+                system_identifier: control.system_id,
+                segment_size: control.segment_size,
+                postgres_major: Some(u32::from(control.major)),
+            }));
         }
     }
     Ok(None)
+}
+
+/// From where on a server that recovers reads its WAL.
+pub(super) fn replay_begins(data_directory: &Path) -> Result<Option<Lsn>, ControlFileError> {
+    Ok(read(data_directory.join(ControlFile::PATH))?.map(|control| control.redo))
 }
 
 /// The data directory that `wal_file` lies in, wherever the hook runs (a script around it may be anywhere), or else `cwd`.
@@ -159,7 +168,7 @@ pub(super) fn has_whole(cwd: &Path, segment: SegmentName, size: SegmentSize) -> 
     whole && scan.damage.is_none() || scan.newer_magic().is_some()
 }
 
-fn read(path: PathBuf) -> Result<Option<SystemIdentity>, ControlFileError> {
+fn read(path: PathBuf) -> Result<Option<ControlFile>, ControlFileError> {
     let error = |source: Box<dyn std::error::Error + Send + Sync>| ControlFileError {
         path: path.display().to_string(),
         source,
@@ -177,13 +186,7 @@ fn read(path: PathBuf) -> Result<Option<SystemIdentity>, ControlFileError> {
             Err(e) => return Err(error(e.into())),
         };
         match ControlFile::parse(&bytes) {
-            Ok(control) => {
-                return Ok(Some(SystemIdentity {
-                    system_identifier: control.system_id,
-                    segment_size: control.segment_size,
-                    postgres_major: Some(u32::from(control.major)),
-                }));
-            }
+            Ok(control) => return Ok(Some(control)),
             Err(e) => last = Some(e),
         }
         std::thread::sleep(std::time::Duration::from_millis(20));

@@ -8,7 +8,7 @@ use crate::repository::layout::WalObjectName;
 use crate::repository::wal_archive::{StoredWal, WalContent};
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
-use crate::wal::{SegmentScanner, TimelineHistory};
+use crate::wal::{Rest, SegmentScanner, TimelineHistory};
 
 /// Objects up to this size are fetched by one request, larger ones frame by frame: so much memory a thread.
 const AT_ONCE: u64 = 20 << 20;
@@ -51,7 +51,8 @@ impl Listed {
 
 /// What recovery makes of one copy.
 enum Copy {
-    Whole,
+    /// With what it has of a record that begins in the segment before.
+    Whole(Option<Rest>),
     CutOff(Lsn),
     /// Damaged when it came.
     Marked(Lsn, String),
@@ -77,6 +78,9 @@ pub(super) fn check(cluster: &Cluster<'_>, objects: &[Listed], deep: bool) -> Re
     }
     if let Some(segment) = segment {
         together(segment, &copies, &mut found);
+        if deep {
+            border(cluster, segment, &copies, &mut found)?;
+        }
     }
     Ok(found)
 }
@@ -111,7 +115,7 @@ fn alone(object: &Listed, file: Option<WalFileName>, copy: Copy, found: &mut Fou
 
 /// What the copies of a segment are together, by the rule by which readers choose.
 fn together(segment: SegmentName, copies: &[(&Listed, Copy)], found: &mut Found) {
-    let good = copies.iter().any(|(_, copy)| matches!(copy, Copy::Whole));
+    let good = copies.iter().any(|(_, copy)| matches!(copy, Copy::Whole(_)));
     let bad = copies.iter().any(|(_, c)| matches!(c, Copy::Bad(..)));
     let unknown = copies.iter().any(|(_, c)| matches!(c, Copy::Unreadable(..)));
     let reach = |copy: &Copy| match copy {
@@ -153,6 +157,29 @@ fn together(segment: SegmentName, copies: &[(&Listed, Copy)], found: &mut Found)
         }
     }
     found.standing.extend(standing.map(|standing| (segment, standing)));
+}
+
+/// Of a record that the segment before began neither segment can tell that it is damaged.
+fn border(
+    cluster: &Cluster<'_>,
+    segment: SegmentName,
+    copies: &[(&Listed, Copy)],
+    found: &mut Found,
+) -> Result<(), RepositoryError> {
+    let rests = copies.iter().find_map(|(object, copy)| match copy {
+        Copy::Whole(rest) => Some((object, rest.as_ref()?)),
+        _ => None,
+    });
+    let Some((object, rest)) = rests else { return Ok(()) };
+    if let Some((before, at)) = cluster.damaged_border_with(segment, rest)? {
+        let what = format!(
+            "the record at {at}, which begins in {before} and ends here, has a wrong checksum; recovery ends there"
+        );
+        let todo = "is either segment still in pg_wal, or in another repository, with other bytes? else take a new backup (pitr backup), and look at the server's disk and memory";
+        found.add(Kind::DamagedWal, &object.name, what, todo, About::Segment(before));
+        found.standing.push((before, Standing::Broken(at)));
+    }
+    Ok(())
 }
 
 /// One object by itself.
@@ -230,7 +257,7 @@ fn open_and_prove(
             return Ok(Copy::Bad(Kind::Misnamed, why));
         }
     }
-    let (Some(segment), Some(content)) = (segment, content) else { return Ok(Copy::Whole) };
+    let (Some(segment), Some(content)) = (segment, content) else { return Ok(Copy::Whole(None)) };
     if let Some(foreign) = foreign(cluster, &content) {
         return Ok(Copy::Bad(Kind::Foreign, foreign));
     }
@@ -248,7 +275,7 @@ fn open_and_prove(
     Ok(match (content.damage, content.cut_off_at) {
         (Some(damage), _) => Copy::Marked(content.end_of_valid, damage),
         (None, Some(end)) => Copy::CutOff(end),
-        (None, None) => Copy::Whole,
+        (None, None) => Copy::Whole(content.rest),
     })
 }
 

@@ -271,6 +271,40 @@ fn a_damaged_segment_ends_a_window_at_the_last_commit_before_the_damage() {
     accepted(&plan);
     assert_eq!(plan.recover, Target::Lsn(at(4, 5000)));
     refused(&world.plan(&wanted(Target::Time(second(43)))), "cannot be replayed");
+    // Recovery stops at a record that it can read, or not at all.
+    accepted(&world.plan(&wanted(Target::Lsn(at(4, 4900)))));
+    refused(&world.plan(&wanted(Target::Lsn(at(4, 5400)))), "cannot be replayed");
+}
+
+#[test]
+fn a_damaged_record_between_two_segments_ends_a_window_before_it() {
+    use crate::wal::{Rest, Unfinished};
+    let mut world = plain().event(1, at(4, 6000), 44, What::Commit(204));
+    let segment = |number| SegmentName::from_number(TimelineId(1), number, SIZE);
+    let mut part = |number: u64, change: &dyn Fn(&mut crate::repository::wal_archive::WalContent)| {
+        let mut facts = crate::plan::WalReader::facts(&mut world, segment(number)).unwrap();
+        change(facts.content.as_mut().unwrap());
+        world.broken.insert(segment(number), facts);
+    };
+    // A record of 60 bytes, of which the checksum says 0.
+    let mut bytes = vec![0; 24];
+    bytes[0] = 60;
+    part(4, &|content| {
+        let (lsn, bytes) = (at(4, SIZE.bytes() - 40), bytes.clone());
+        content.unfinished = Some(Unfinished { lsn, bytes, here: 40, crc: Some(1) });
+    });
+    part(5, &|content| content.rest = Some(Rest { bytes: vec![1; 20], length: 20, crc: Some(2) }));
+    world.backups.truncate(1);
+    assert_eq!(world.windows(), [(1, second(21), second(44))]);
+    refused(
+        &world.plan(&wanted(Target::Lsn(at(5, 5000)))),
+        "which ends in the next one, has a wrong checksum",
+    );
+    accepted(&world.plan(&wanted(Target::Time(second(44)))));
+    // It is another matter to those that begin behind it.
+    let mut world = plain();
+    world.backups.truncate(1);
+    accepted(&world.plan(&wanted(Target::Lsn(at(5, 5000)))));
 }
 
 #[test]

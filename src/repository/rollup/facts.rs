@@ -70,6 +70,7 @@ impl Gathered {
         const XLOG: u8 = 0;
         const PARAMETER_CHANGE: u8 = 0x60;
         let Some(magic) = content.magic() else { return self.unknown() };
+        self.0.whole &= begun.is_intact_with(rest) != Some(false);
         let byte = |at: usize| begun.bytes.iter().chain(&rest.bytes).nth(at).copied();
         match (byte(17), byte(16)) {
             (Some(XLOG), Some(info)) if info & 0xF0 == PARAMETER_CHANGE => self.0.parameters = true,

@@ -18,7 +18,7 @@ use std::ops::ControlFlow;
 use super::layout::WalObjectName;
 use super::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, TimelineId, WalFileName};
-use crate::wal::TimelineHistory;
+use crate::wal::{Rest, TimelineHistory};
 
 /// Sorts behind every name in a folder.
 const BEHIND_ALL: &str = "~";
@@ -110,6 +110,39 @@ impl Cluster<'_> {
             .map_err(|e| RepositoryError::damaged(self.object_url(&self.layout().wal_file(file, "")), e))?;
         let begins = SegmentName::holding(missing.timeline, history.begin(), self.segment_size());
         Ok(behind.filter(|_| missing >= begins))
+    }
+
+    /// Where the record starts that begins in the segment before and ends in this one, if it is certainly damaged: what is
+    /// wrong with it neither of the two can tell by itself.
+    pub fn damaged_border(
+        &self,
+        segment: SegmentName,
+    ) -> Result<Option<(SegmentName, Lsn)>, RepositoryError> {
+        match self.readable_content(segment)?.and_then(|content| content.rest) {
+            Some(rest) => self.damaged_border_with(segment, &rest),
+            None => Ok(None),
+        }
+    }
+
+    /// The same where it is known what the segment has of that record.
+    pub fn damaged_border_with(
+        &self,
+        segment: SegmentName,
+        rest: &Rest,
+    ) -> Result<Option<(SegmentName, Lsn)>, RepositoryError> {
+        let Some(before) = segment.previous(self.segment_size()) else { return Ok(None) };
+        let begun = self.readable_content(before)?.and_then(|content| content.unfinished);
+        let damaged = begun.filter(|begun| begun.is_intact_with(rest) == Some(false));
+        Ok(damaged.map(|begun| (before, begun.lsn)))
+    }
+
+    fn readable_content(&self, segment: SegmentName) -> Result<Option<WalContent>, RepositoryError> {
+        match self.wal_summary(WalFileName::Segment(segment)) {
+            Ok(summary) => Ok(summary.and_then(|summary| summary.wal)),
+            // That is told where the segment is asked for.
+            Err(RepositoryError::Damaged { .. }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The next segment of the timeline, whole, or the one that a promotion cut off.

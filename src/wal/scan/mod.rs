@@ -25,7 +25,7 @@
 //! Without proof the segment [ends early](Ends::Early), and [`EarlyEnd::NoRecord`] says that it does so in
 //! bytes that are no record. Two things cannot be seen from one segment: damage in the rest of a record that
 //! began in the segment before, and damage in a record that goes on in the next one, because the checksum
-//! covers the whole record.
+//! covers the whole record. Whoever has two scans can tell ([`Unfinished::is_intact_with`](crate::wal::Unfinished::is_intact_with)).
 //!
 //! A record that is not continued because the server crashed, and overwrote the rest afterwards, is marked
 //! as such by the next page's header, and is no damage. Behind damage, reading goes on: at the broken

@@ -218,7 +218,8 @@ impl Records {
                 Some(Unfinished::header(start, self.split.get(..have).unwrap_or_default()))
             }
             (State::Body { left }, Some(record)) => {
-                Some(Unfinished::body(record.start, &record.header, &record.raw, &self.kept, left))
+                let Current { start, header, raw, crc, .. } = &record;
+                Some(Unfinished::body(*start, header, raw, &self.kept, left, *crc))
             }
             _ => None,
         }

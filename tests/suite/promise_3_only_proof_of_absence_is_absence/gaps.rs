@@ -129,7 +129,7 @@ fn damage_is_no_end_for_a_server_that_would_open_there() {
     let get = recovery.get();
     let log = recovery.must_not_open("a damaged segment", &get);
     assert!(log.contains(&format!("{needed} can be read to 0/")) && log.contains("not the end"), "{log}");
-    assert!(log.contains("pitr verify tells") && log.contains("pitr restore --target-lsn"), "{log}");
+    assert!(log.contains("is there a good copy") && log.contains("pitr restore --target-lsn"), "{log}");
 
     let out = recovery.server.file("pg_wal/RECOVERYXLOG");
     let code = || {
@@ -175,6 +175,67 @@ fn damage_is_no_end_for_a_server_that_would_open_there() {
     assert_eq!(code(), 255);
     push(&raw).expect_code(0);
     assert_eq!(code(), 0);
+    recovery.recovers();
+}
+
+#[test]
+fn damage_between_two_segments_is_no_end_either() {
+    let mut recovery = Recovery::new();
+    let folder = recovery.object().parent().unwrap().to_owned();
+    let pitr = recovery.pitr.clone().in_dir(recovery.server.file(""));
+    let objects = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut names: Vec<String> =
+        objects.map(|path| path.file_name().unwrap().to_str().unwrap()[..24].to_owned()).collect();
+    names.sort_unstable();
+    let object = |name: &str| folder.join(format!("{name}.zst"));
+    let raw = |name: &str| zstd::decode_all(&std::fs::read(object(name)).unwrap()[..]).unwrap();
+    // The last one whose last record goes on in the next.
+    let at = names.iter().rposition(|name| wal_bytes::scan(name, &raw(name)).unfinished.is_some()).unwrap();
+    let (name, next, good) = (names[at].clone(), names[at + 1].clone(), raw(&names[at]));
+    let mut bad = good.clone();
+    let flipped = bad.len() - 1;
+    bad[flipped] ^= 0x10;
+    assert_eq!(wal_bytes::scan(&name, &bad).damage, None, "nothing that the segment by itself could tell");
+    let own = recovery.server.file(format!("pg_wal/{name}"));
+    let push = |bytes: &[u8]| {
+        drop(std::fs::remove_file(object(&name)));
+        std::fs::write(&own, bytes).unwrap();
+        pitr.run(["archive-push", &format!("pg_wal/{name}")]).expect_code(0);
+        std::fs::remove_file(&own).unwrap();
+    };
+    push(&bad);
+    let out = recovery.server.file("pg_wal/RECOVERYXLOG");
+    let code = |name: &str| {
+        let code = pitr.run(["archive-get", name, "pg_wal/RECOVERYXLOG"]).code.unwrap();
+        assert_eq!(out.exists(), code == 0);
+        drop(std::fs::remove_file(&out));
+        code
+    };
+    assert_eq!((code(&name), code(&next)), (0, 255));
+    let auto = recovery.server.file("postgresql.auto.conf");
+    let before = std::fs::read_to_string(&auto).unwrap();
+    std::fs::write(&auto, format!("{before}\nrecovery_target_lsn = '0/1'\n")).unwrap();
+    assert_eq!(code(&next), 0, "a server does not open before its target");
+    std::fs::write(&auto, before).unwrap();
+    push(&good);
+    assert_eq!(code(&next), 0);
+
+    push(&bad);
+    for ahead in ["0", "16"] {
+        let get = recovery.with("PITR_ARCHIVE_PREFETCH", ahead);
+        let log = recovery.must_not_open(&format!("damage at a border, {ahead} ahead"), &get);
+        assert!(log.contains(&format!("which goes on from {name} to {next} in file://")), "{log}");
+        assert!(
+            log.contains("has a wrong checksum: not the end") && log.contains("pitr restore --target-lsn")
+        );
+    }
+    // The two commands that read both know it too.
+    let verified = pitr.run(["verify"]);
+    verified.expect_code(3);
+    let said = format!("{}{}", verified.stdout, verified.stderr);
+    assert!(said.contains(&format!("which begins in {name} and ends here, has a wrong checksum")), "{said}");
+    push(&good);
+    assert!(!pitr.run(["verify"]).stdout.contains("wrong checksum"));
     recovery.recovers();
 }
 

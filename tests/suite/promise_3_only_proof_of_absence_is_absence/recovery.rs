@@ -14,7 +14,7 @@ pub(super) struct Recovery {
     pub(super) needed: String,
 }
 
-pub(super) const ROWS: &str = "5000";
+pub(super) const ROWS: &str = "8000";
 
 impl Recovery {
     pub(super) fn new() -> Self {
@@ -35,7 +35,7 @@ impl Recovery {
         dir.write(server.file("recovery.signal"), "");
         primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(1001, 3000) n");
         let needed = primary.archive_now();
-        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(3001, 5000) n");
+        primary.sql("INSERT INTO t SELECT n, repeat(md5(n::text), 10) FROM generate_series(3001, 8000) n");
         primary.archive_now();
         primary.stop(StopMode::Fast);
         Self { dir, pitr, store, bucket, server, needed }

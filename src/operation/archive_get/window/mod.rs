@@ -189,6 +189,7 @@ impl Shared {
     fn take_segment(&self, segment: SegmentName) -> Option<PathBuf> {
         let mut state = self.lock();
         segment.number(state.course.size())?;
+        let before = segment.previous(state.course.size());
         state.asked_for(segment, self.window);
         if !room::is_there(&self.dir, self.source.segment_bytes(), 0) {
             state.slots.give_way(segment);
@@ -198,7 +199,7 @@ impl Shared {
         let mut kept = None;
         loop {
             let left = patience.saturating_duration_since(Instant::now());
-            match state.slots.hand_out(segment) {
+            match state.slots.hand_out(segment, before) {
                 Wanted::Ready(path) => return Some(path),
                 Wanted::OnItsWay if !left.is_zero() => {
                     let waited = self.changed.wait_timeout(state, left);
@@ -215,7 +216,7 @@ impl Shared {
             }
         }
         let mut state = self.bring(state, segment, Why::Asked(kept), || self.lock().closing);
-        match state.slots.hand_out(segment) {
+        match state.slots.hand_out(segment, before) {
             Wanted::Ready(path) => Some(path),
             Wanted::Again(_) | Wanted::OnItsWay | Wanted::Nothing => None,
         }

@@ -112,7 +112,17 @@ impl Slots {
     }
 
     /// Gives a segment to somebody who asks for it; again where the one who asked before did not take it.
-    pub(super) fn hand_out(&mut self, segment: SegmentName) -> Wanted {
+    /// One that shares a damaged record with the last one, `before`, is the hook's to judge.
+    pub(super) fn hand_out(&mut self, segment: SegmentName, before: Option<SegmentName>) -> Wanted {
+        let borders = |name: Option<SegmentName>| match self.slots.get(&name?)? {
+            Slot::Ready(held) | Slot::Handed(held) => Some(&held.borders),
+            _ => None,
+        };
+        if let (Some(last), Some(next)) = (borders(before), borders(Some(segment)))
+            && last.are_broken_with(next)
+        {
+            return Wanted::Nothing;
+        }
         match self.slots.remove(&segment) {
             Some(Slot::Ready(held)) => {
                 let path = held.raw.path().to_owned();
@@ -202,6 +212,7 @@ impl Slots {
 
 #[cfg(test)]
 mod tests {
+    use super::super::source::Borders;
     use super::*;
     use crate::durable::{NewFile, open_dir};
     use crate::types::{SegmentSize, TimelineId};
@@ -216,7 +227,11 @@ mod tests {
 
     fn found(dir: &tempfile::TempDir) -> Fetched {
         let raw = NewFile::create_in(open_dir(dir.path()).unwrap(), 0o600).unwrap();
-        Fetched::Whole(Held { raw: raw.set_aside_unsynced(dir.path()), stored: None })
+        Fetched::Whole(Held {
+            raw: raw.set_aside_unsynced(dir.path()),
+            stored: None,
+            borders: Borders::default(),
+        })
     }
 
     #[test]

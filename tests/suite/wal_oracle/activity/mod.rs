@@ -280,7 +280,7 @@ fn assert_summaries(
     major: u32,
 ) {
     let mut before: Option<WalContent> = None;
-    let (mut listed, mut joined) = (0, 0);
+    let (mut listed, mut joined, mut borders) = (0, 0, 0);
     let mut settings = Vec::new();
     for (name, path) in files {
         let name = stem(*name);
@@ -314,6 +314,12 @@ fn assert_summaries(
         }
         if let Some(before) = &before
             && let (Some(start), Some(rest)) = (&before.unfinished, &content.rest)
+        {
+            assert_eq!(start.is_intact_with(rest), Some(true), "over the border to {name} of {major}");
+            borders += 1;
+        }
+        if let Some(before) = &before
+            && let (Some(start), Some(rest)) = (&before.unfinished, &content.rest)
             && let Joined::Activity(activity) = start.join(rest, content.magic().unwrap())
         {
             joined += 1;
@@ -332,6 +338,7 @@ fn assert_summaries(
     assert_eq!(settings.last(), Some(&41), "{major}");
     // Most borders lie within the deletion or change of a row.
     assert!(size.bytes() > 1 << 20 || joined > 0, "{major}");
+    assert!(borders >= joined, "{major}");
 }
 
 fn read(path: &Path) -> Vec<u8> {

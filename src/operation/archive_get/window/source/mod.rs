@@ -25,6 +25,7 @@ use crate::repository::wal_archive::{Reach, StoredWal};
 use crate::repository::{Create, HostMemory, Repository, RepositoryError, SystemIdentity};
 use crate::storage::Storage;
 use crate::types::{Moment, WalFileName};
+use crate::wal::{Rest, Unfinished};
 
 /// What the first request for an object brings: all of most segments of 16 MiB, and a bounded part of the others.
 const FIRST_REQUEST: u64 = 2 << 20;
@@ -53,6 +54,30 @@ pub(super) struct Held {
     pub(super) raw: SetAside,
     /// What it was made from, to make it again once it was taken.
     pub(super) stored: Option<Stored>,
+    pub(super) borders: Borders,
+}
+
+/// What a segment has of records that it shares with the one before and the one behind.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Borders {
+    rest: Option<Rest>,
+    unfinished: Option<Unfinished>,
+}
+
+impl Borders {
+    fn of(object: &StoredWal<'_>) -> Self {
+        let content = object.summary().wal.as_ref();
+        Self {
+            rest: content.and_then(|content| content.rest.clone()),
+            unfinished: content.and_then(|content| content.unfinished.clone()),
+        }
+    }
+
+    /// Whether the record that goes on in the next segment is certainly damaged, here or there.
+    pub(super) fn are_broken_with(&self, next: &Self) -> bool {
+        let record = self.unfinished.as_ref().zip(next.rest.as_ref());
+        record.is_some_and(|(begun, rest)| begun.is_intact_with(rest) == Some(false))
+    }
 }
 
 /// An object as it is stored, where it came in one piece.
@@ -161,7 +186,7 @@ impl Source {
         let bytes = Bytes::from(std::fs::read(stored.bytes.path()).ok()?);
         let object = StoredWal::begin(&*place.storage, &stored.name, bytes).ok()?;
         let raw = self.write(&object, dir, true, &|| false).ok()?;
-        Some(Held { raw, stored: Some(stored) })
+        Some(Held { raw, stored: Some(stored), borders: Borders::of(&object) })
     }
 
     fn fetch_from(
@@ -188,7 +213,7 @@ impl Source {
             let name = object.name().to_owned();
             Some(Stored { place: at, name, bytes: kept.set_aside_unsynced(dir) })
         });
-        Ok(Fetched::Whole(Held { raw, stored }))
+        Ok(Fetched::Whole(Held { raw, stored, borders: Borders::of(&object) }))
     }
 
     fn write(
