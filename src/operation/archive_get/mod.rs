@@ -1,20 +1,22 @@
 //! `archive-get`: one file out of the archive, verified, or the proof that no repository has it.
 
 mod absence;
+mod error;
+mod what_follows;
 pub mod window;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::data_directory::{
-    ControlFileError, is_not_where_the_server_looks, opens_at_the_end, replay_begins, server_of, system_of,
-};
+use super::data_directory::{is_not_where_the_server_looks, server_of, system_of};
 use crate::durable::{self, NewFile};
 use crate::repository::layout::ClusterName;
-use crate::repository::wal_archive::{Behind, Reach};
+use crate::repository::wal_archive::Reach;
 use crate::repository::{Cluster, Create, HostMemory, Repository, RepositoryError, SystemIdentity};
-use crate::storage::{Storage, StorageErrorKind};
-use crate::types::{Lsn, Moment, SegmentName, SystemId, WalFileName};
+use crate::storage::Storage;
+use crate::types::{Moment, SystemId, WalFileName};
+
+pub use error::GetError;
 
 /// From where to get.
 #[derive(Debug, Clone)]
@@ -23,95 +25,6 @@ pub struct GetOptions {
     pub cluster: ClusterName,
     /// Which of the cluster's systems is meant; else the data directory's.
     pub system: Option<SystemId>,
-}
-
-/// Why it could not be found out. None of these is absence.
-#[derive(Debug, thiserror::Error)]
-pub enum GetError {
-    /// The data directory's control file says nothing.
-    #[error(transparent)]
-    Control(#[from] ControlFileError),
-    /// A repository.
-    #[error("cannot get {name}")]
-    Repository {
-        /// The file.
-        name: String,
-        /// Why.
-        #[source]
-        source: RepositoryError,
-    },
-    /// The destination is the server's own file of this name.
-    #[error("refused to overwrite {path}")]
-    Taken {
-        /// The file.
-        path: String,
-    },
-    /// The server whose data directory this is recovers, and looks for the file elsewhere.
-    #[error("refused to write {path}: the server in this directory is in recovery and looks elsewhere")]
-    Elsewhere {
-        /// The file.
-        path: String,
-    },
-    /// It is in no repository, but what comes behind it is. As an answer, absence would make a server open
-    /// there, without all of that.
-    #[error("{missing} is in no repository, and {behind} is in {url}: a gap, not the end")]
-    Gap {
-        /// The segment that was asked for.
-        missing: SegmentName,
-        /// What shows that there is more.
-        behind: Behind,
-        /// Where that is stored.
-        url: String,
-        /// Where the gap begins.
-        from: Lsn,
-    },
-    /// Recovery reads its best copy to the middle only, and more is stored behind it. A server that is given it
-    /// would open there, without all of that.
-    #[error("{cut} can be read to {ends} in its best copy, and {behind} is in {url}: not the end")]
-    CutShort {
-        /// The segment that was asked for.
-        cut: SegmentName,
-        /// Where the last record ends that can be read.
-        ends: Lsn,
-        /// What shows that there is more.
-        behind: Behind,
-        /// Where that is stored.
-        url: String,
-    },
-    /// The record that begins in the segment before, which the server was given, and ends in this one is damaged in
-    /// one of them. A server that reads it would open there.
-    #[error(
-        "the record at {at}, which goes on from {before} to {next} in {url}, has a wrong checksum: not the end"
-    )]
-    Border {
-        /// Where the record starts.
-        at: Lsn,
-        /// In which segment.
-        before: SegmentName,
-        /// The segment that was asked for.
-        next: SegmentName,
-        /// Where they are stored.
-        url: String,
-    },
-    /// The destination.
-    #[error("cannot write {path}")]
-    Write {
-        /// The file.
-        path: String,
-        /// Why.
-        #[source]
-        source: Box<dyn std::error::Error + Send + Sync>,
-    },
-}
-
-impl GetError {
-    /// Whether a repository could not be asked at all, as opposed to one that answered wrongly, with
-    /// something damaged, or as another than it should be.
-    pub fn is_unreachable(&self) -> bool {
-        use StorageErrorKind::{Denied, RootMissing, Transient};
-        matches!(self, Self::Repository { source: RepositoryError::Storage(e), .. }
-            if matches!(e.kind, Transient | RootMissing | Denied))
-    }
 }
 
 /// Brings `file` to `destination` (relative to `cwd`). `Ok(false)`: every repository was reached, is the
@@ -284,68 +197,6 @@ impl Get<'_> {
             tracing::warn!(%error, "cannot remember the repository on this host");
         }
         Ok(Some(Fetched { file, reach, segment_size: cluster.segment_size().bytes() }))
-    }
-
-    /// What is proven absent is the archive's end, unless more of the timeline follows it.
-    fn refuse_gap(&self, storages: &[Arc<dyn Storage>], server: &Path) -> Result<(), GetError> {
-        let lost = |own| absence::gap_would_be_lost(self.file, own, server);
-        let Some((missing, from)) = self.own.and_then(lost) else { return Ok(()) };
-        match self.behind(missing, storages)? {
-            Some((behind, url)) => Err(GetError::Gap { missing, behind, url, from }),
-            None => Ok(()),
-        }
-    }
-
-    /// The same of a segment of which the rest cannot be read.
-    fn refuse_cut(&self, storages: &[Arc<dyn Storage>], reach: Reach, server: &Path) -> Result<(), GetError> {
-        let WalFileName::Segment(cut) = self.file else { return Ok(()) };
-        let Some(ends) = reach.end_of_valid().filter(|_| self.own.is_some() && opens_at_the_end(server))
-        else {
-            return Ok(());
-        };
-        match self.behind(cut, storages)? {
-            Some((behind, url)) => Err(GetError::CutShort { cut, ends, behind, url }),
-            None => Ok(()),
-        }
-    }
-
-    /// The same of one that is whole by itself.
-    fn refuse_border(&self, storage: &Arc<dyn Storage>, server: &Path) -> Result<(), GetError> {
-        let (WalFileName::Segment(next), Some(own)) = (self.file, self.own) else { return Ok(()) };
-        if !opens_at_the_end(server) {
-            return Ok(());
-        }
-        // Whoever begins in this segment reads nothing that comes before.
-        let begins = replay_begins(server)?.zip(next.start(own.segment_size));
-        if begins.is_none_or(|(replay, segment)| replay >= segment) {
-            return Ok(());
-        }
-        let error = |source| GetError::Repository { name: self.file.to_string(), source };
-        let repository =
-            Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now).map_err(error)?;
-        let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
-        match cluster.damaged_border(next).map_err(error)? {
-            Some((before, at)) => Err(GetError::Border { at, before, next, url: storage.url().to_owned() }),
-            None => Ok(()),
-        }
-    }
-
-    /// What any repository has of the timeline behind a segment, and where.
-    fn behind(
-        &self,
-        segment: SegmentName,
-        storages: &[Arc<dyn Storage>],
-    ) -> Result<Option<(Behind, String)>, GetError> {
-        let error = |source| GetError::Repository { name: self.file.to_string(), source };
-        for storage in storages {
-            let repository = Repository::open(Arc::clone(storage), self.memory, Create::Nothing, self.now)
-                .map_err(error)?;
-            let cluster = cluster_of(&repository, self.own, self.options).map_err(error)?;
-            if let Some(behind) = cluster.gap_at(segment).map_err(error)? {
-                return Ok(Some((behind, storage.url().to_owned())));
-            }
-        }
-        Ok(None)
     }
 
     fn place(&self, mut fetched: Fetched) -> Result<(), GetError> {
