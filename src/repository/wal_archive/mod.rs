@@ -131,7 +131,10 @@ impl Cluster<'_> {
         rest: &Rest,
     ) -> Result<Option<(SegmentName, Lsn)>, RepositoryError> {
         let Some(before) = segment.previous(self.segment_size()) else { return Ok(None) };
-        let begun = self.readable_content(before)?.and_then(|content| content.unfinished);
+        // Of one that is damaged or cut off it is known already that recovery ends sooner.
+        let content = self.readable_content(before)?;
+        let whole = content.filter(|content| content.damage.is_none() && content.cut_off_at.is_none());
+        let begun = whole.and_then(|content| content.unfinished);
         let damaged = begun.filter(|begun| begun.is_intact_with(rest) == Some(false));
         Ok(damaged.map(|begun| (before, begun.lsn)))
     }
