@@ -2,6 +2,8 @@ use std::io;
 
 use zstd::zstd_safe::{CParameter, DParameter};
 
+use super::digest::{FrameDigest, blake3_hex};
+
 /// The greatest number of raw bytes in one frame: what a reader must be able to hold, and what one worker
 /// takes at a time.
 pub const MAX_FRAME_RAW: usize = 4 << 20;
@@ -15,9 +17,9 @@ pub enum CodecError {
     /// They decode, but to something else.
     #[error("the raw bytes have digest {found}, not {expected}")]
     Digest {
-        /// BLAKE3 that was promised.
+        /// What was promised.
         expected: String,
-        /// BLAKE3 of what was decoded.
+        /// That of what was decoded.
         found: String,
     },
     /// They decode to another length.
@@ -31,11 +33,6 @@ pub enum CodecError {
     /// The object does not start with a summary.
     #[error("no summary at the object's start: {0}")]
     NoSummary(&'static str),
-}
-
-/// BLAKE3 as 64 hex digits.
-pub fn blake3_hex(raw: &[u8]) -> String {
-    blake3::hash(raw).to_hex().to_string()
 }
 
 /// The default level's search as zstd has it, without the search for better block boundaries (a block below 128 KiB is
@@ -155,11 +152,11 @@ impl FrameDecoder {
         &mut self,
         stored: &[u8],
         raw_len: usize,
-        expected_blake3: &str,
+        digest: FrameDigest<'_>,
         raw: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         raw.clear();
-        let proved = self.decode_unproved(stored, raw_len, expected_blake3, raw);
+        let proved = self.decode_unproved(stored, raw_len, digest, raw);
         if proved.is_err() {
             raw.clear();
         }
@@ -170,7 +167,7 @@ impl FrameDecoder {
         &mut self,
         stored: &[u8],
         raw_len: usize,
-        expected_blake3: &str,
+        digest: FrameDigest<'_>,
         raw: &mut Vec<u8>,
     ) -> Result<(), CodecError> {
         if raw_len > MAX_FRAME_RAW {
@@ -181,19 +178,19 @@ impl FrameDecoder {
         if raw.len() != raw_len {
             return Err(CodecError::Length { expected: raw_len as u64, found: raw.len() as u64 });
         }
-        let found = blake3_hex(raw);
-        if found == expected_blake3 {
+        let found = digest.of(raw);
+        if found == digest.expected() {
             Ok(())
         } else {
-            Err(CodecError::Digest { expected: expected_blake3.to_owned(), found })
+            Err(CodecError::Digest { expected: digest.expected().to_owned(), found })
         }
     }
 }
 
 /// Decodes one frame and proves that it is what was promised.
-pub fn decode_frame(stored: &[u8], raw_len: usize, expected_blake3: &str) -> Result<Vec<u8>, CodecError> {
+pub fn decode_frame(stored: &[u8], raw_len: usize, digest: FrameDigest<'_>) -> Result<Vec<u8>, CodecError> {
     let mut raw = Vec::new();
-    FrameDecoder::new().map_err(CodecError::Zstd)?.decode(stored, raw_len, expected_blake3, &mut raw)?;
+    FrameDecoder::new().map_err(CodecError::Zstd)?.decode(stored, raw_len, digest, &mut raw)?;
     Ok(raw)
 }
 

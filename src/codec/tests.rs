@@ -8,11 +8,11 @@ fn a_flipped_bit_in_a_frame_is_found() {
     let mut stored = Vec::new();
     FrameEncoder::new(3).unwrap().append(&raw, &mut stored).unwrap();
     let digest = blake3_hex(&raw);
-    assert_eq!(decode_frame(&stored, raw.len(), &digest).unwrap(), raw);
+    assert_eq!(decode_frame(&stored, raw.len(), FrameDigest::Blake3(&digest)).unwrap(), raw);
     for at in (0..stored.len()).step_by(stored.len() / 50) {
         let mut bad = stored.clone();
         bad[at] ^= 0x10;
-        assert!(decode_frame(&bad, raw.len(), &digest).is_err(), "byte {at}");
+        assert!(decode_frame(&bad, raw.len(), FrameDigest::Blake3(&digest)).is_err(), "byte {at}");
     }
 }
 
@@ -27,7 +27,7 @@ fn without_its_checksum_a_frame_is_still_proved_by_its_digest() {
     for at in (0..stored.len()).step_by(stored.len() / 50) {
         let mut bad = stored.clone();
         bad[at] ^= 0x10;
-        if alone.decode(&bad, raw.len(), &digest, &mut out).is_ok() {
+        if alone.decode(&bad, raw.len(), FrameDigest::Blake3(&digest), &mut out).is_ok() {
             assert_eq!(out, raw, "byte {at}");
         } else {
             assert!(out.is_empty(), "byte {at}");
@@ -35,11 +35,14 @@ fn without_its_checksum_a_frame_is_still_proved_by_its_digest() {
     }
     // The last four bytes are the checksum: whoever reads by hand would be stopped there, a restore is not.
     *stored.last_mut().unwrap() ^= 1;
-    assert!(both.decode(&stored, raw.len(), &digest, &mut out).is_err());
-    alone.decode(&stored, raw.len(), &digest, &mut out).unwrap();
+    assert!(both.decode(&stored, raw.len(), FrameDigest::Blake3(&digest), &mut out).is_err());
+    alone.decode(&stored, raw.len(), FrameDigest::Blake3(&digest), &mut out).unwrap();
     assert_eq!(out, raw);
     let other = blake3_hex(b"other bytes");
-    assert!(matches!(alone.decode(&stored, raw.len(), &other, &mut out), Err(CodecError::Digest { .. })));
+    assert!(matches!(
+        alone.decode(&stored, raw.len(), FrameDigest::Blake3(&other), &mut out),
+        Err(CodecError::Digest { .. })
+    ));
     assert!(out.is_empty());
 }
 
@@ -59,7 +62,7 @@ fn small_tables_are_for_what_shrinks_much_and_prose_keeps_the_large_ones() {
     let mut take = |raw: &[u8]| {
         let mut stored = Vec::new();
         let length = encoder.append(raw, &mut stored).unwrap();
-        assert_eq!(decode_frame(&stored, raw.len(), &blake3_hex(raw)).unwrap(), raw);
+        assert_eq!(decode_frame(&stored, raw.len(), FrameDigest::Blake3(&blake3_hex(raw))).unwrap(), raw);
         length
     };
     let first = take(&prose);
@@ -75,7 +78,7 @@ fn small_tables_are_for_what_shrinks_much_and_prose_keeps_the_large_ones() {
 fn a_frame_of_other_bytes_is_refused_though_it_decodes() {
     let mut stored = Vec::new();
     FrameEncoder::new(3).unwrap().append(b"one thing", &mut stored).unwrap();
-    let err = decode_frame(&stored, 9, &blake3_hex(b"another..")).unwrap_err();
+    let err = decode_frame(&stored, 9, FrameDigest::Blake3(&blake3_hex(b"another.."))).unwrap_err();
     assert!(matches!(err, CodecError::Digest { .. }), "{err}");
 }
 
@@ -85,7 +88,7 @@ fn a_longer_content_than_promised_is_refused_without_decoding_all_of_it() {
     let mut stored = Vec::new();
     FrameEncoder::new(1).unwrap().append(&raw, &mut stored).unwrap();
     assert!(decode_frames(&stored, 10, &blake3_hex(&[0; 10])).is_err());
-    assert!(decode_frame(&stored, 10, &blake3_hex(&[0; 10])).is_err());
+    assert!(decode_frame(&stored, 10, FrameDigest::Blake3(&blake3_hex(&[0; 10]))).is_err());
 }
 
 #[test]
@@ -106,7 +109,7 @@ proptest! {
         FrameEncoder::new(level).unwrap().append(&raw, &mut stored).unwrap();
         let header = SkippableHeader::parse(&stored).unwrap();
         prop_assert_eq!(header.content(&stored).unwrap(), b"{}");
-        let back = decode_frame(&stored[header.frame_len()..], raw.len(), &blake3_hex(&raw)).unwrap();
+        let back = decode_frame(&stored[header.frame_len()..], raw.len(), FrameDigest::Blake3(&blake3_hex(&raw))).unwrap();
         prop_assert_eq!(back, raw);
     }
 
@@ -115,5 +118,60 @@ proptest! {
         if let Ok(header) = SkippableHeader::parse(&bytes) {
             let _content = header.content(&bytes);
         }
+    }
+}
+
+fn digests(frames: &[&[u8]], most: usize) -> Digests {
+    let mut hasher = FramesHasher::new(most);
+    for frame in frames {
+        // In uneven pieces, as they come.
+        frame.chunks(1000).for_each(|piece| hasher.update(piece));
+        hasher.end_frame();
+    }
+    hasher.finish()
+}
+
+#[test]
+fn frames_at_their_places_prove_the_whole_that_one_pass_has_digested() {
+    let raw: Vec<u8> = (0..70_001u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect();
+    for (frame, length) in [1024, 4096, 65_536].into_iter().flat_map(|frame| {
+        [0, 1, frame - 1, frame, frame + 1, 2 * frame, 3 * frame + 5, 4 * frame, raw.len()]
+            .map(|l| (frame, l))
+    }) {
+        let raw = &raw[..length];
+        let frames: Vec<_> = raw.chunks(frame).collect();
+        let found = digests(&frames, frame);
+        assert_eq!(found.blake3, blake3_hex(raw), "{length} in frames of {frame}");
+        assert_eq!(found.subtrees.len(), if frames.len() > 1 { frames.len() } else { 0 });
+        let whole = blake3_of_subtrees(found.subtrees.iter().map(String::as_str));
+        assert_eq!(whole, (frames.len() > 1).then(|| blake3_hex(raw)));
+        for (n, (bytes, value)) in frames.iter().zip(&found.subtrees).enumerate() {
+            let mut stored = Vec::new();
+            FrameEncoder::new(1).unwrap().append(bytes, &mut stored).unwrap();
+            let decoded =
+                |at: usize| decode_frame(&stored, bytes.len(), FrameDigest::Subtree { at: at as u64, value });
+            assert_eq!(decoded(n * frame).unwrap(), *bytes);
+            // At no other place, and at none where there can be no such subtree.
+            for elsewhere in [(n + 1) * frame, (n + 2) * frame, n * frame + 1, n * frame + 512] {
+                let err = decoded(elsewhere).unwrap_err();
+                assert!(matches!(err, CodecError::Digest { .. }), "{err}");
+            }
+            assert!(n == 0 || decoded(0).is_err());
+        }
+    }
+}
+
+#[test]
+fn a_value_that_is_none_leads_to_no_digest_and_no_panic() {
+    let digest = blake3_hex(b"a");
+    for values in
+        [vec![], vec![&digest[..]], vec![&digest, "xyz"], vec![&digest, ""], vec!["\u{e9}", &digest]]
+    {
+        assert_eq!(blake3_of_subtrees(values.into_iter()), None);
+    }
+    let mut stored = Vec::new();
+    FrameEncoder::new(1).unwrap().append(b"", &mut stored).unwrap();
+    for at in [0, 1, 1024, u64::MAX, u64::MAX - 1023] {
+        assert!(decode_frame(&stored, 0, FrameDigest::Subtree { at, value: &digest }).is_err());
     }
 }

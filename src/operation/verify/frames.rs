@@ -171,7 +171,7 @@ impl Bytes<'_> {
         let mut raw = Vec::new();
         let decoded = FrameDecoder::new()
             .map_err(crate::codec::CodecError::Zstd)
-            .and_then(|mut decoder| decoder.decode(&stored, frame.raw as usize, &frame.blake3, &mut raw));
+            .and_then(|mut decoder| decoder.decode(&stored, frame.raw as usize, frame.proof(), &mut raw));
         match decoded {
             Ok(()) => Ok(Ok(raw)),
             Err(e) => damaged(in_full(&e)),

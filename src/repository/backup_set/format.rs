@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::codec::FrameDigest;
 use crate::types::{BackupId, BackupType, Lsn, Moment, SegmentSize, SystemId, TimelineId};
 
 /// The format number written by this version; a reader refuses a greater one.
@@ -181,6 +182,13 @@ pub struct Frame {
     pub raw: u32,
     /// BLAKE3 of the raw bytes, 64 hex digits.
     pub blake3: String,
+}
+
+impl Frame {
+    /// What must be decoded.
+    pub fn proof(&self) -> FrameDigest<'_> {
+        FrameDigest::Blake3(&self.blake3)
+    }
 }
 
 /// A file, directory or link of the tar stream.

@@ -1,6 +1,7 @@
 //! WAL files in a cluster's archive: stored once, never overwritten, found again in their best copy.
 
 mod encode;
+mod head;
 mod object;
 mod piece;
 mod read;
@@ -8,7 +9,8 @@ mod store;
 mod summary;
 
 pub use encode::{EncodedFrames, Encoding, Workroom};
-pub use object::{StoredWal, WalFrame, WalSummary};
+pub use head::{WalFrame, WalFrameDigest, WalSummary};
+pub use object::StoredWal;
 pub use read::Reach;
 pub use store::{Beside, StoreOutcome, WalFile};
 pub use summary::{EndedTransaction, NamedPoint, ParameterChange, TimelineBegin, WalContent, WalLevel};

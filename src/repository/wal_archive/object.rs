@@ -3,15 +3,11 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
 
-use super::summary::WalContent;
-use crate::codec::{FrameDecoder, MAX_FRAME_RAW, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame};
+use super::head::WalSummary;
+use crate::codec::{FrameDecoder, SKIPPABLE_HEADER_LEN, SkippableHeader, decode_frame};
 use crate::repository::RepositoryError;
 use crate::storage::Storage;
-
-/// The format number of a WAL object's summary.
-pub(super) const FORMAT: u32 = 1;
 
 /// Objects up to this size are fetched with one request, where all of them is needed.
 pub(super) const IN_MEMORY: u64 = 64 << 20;
@@ -21,71 +17,6 @@ const PIECE: u64 = 1 << 20;
 
 /// What the first read of an object fetches: more than the summary of a 16 MiB segment takes.
 const FIRST_READ: u64 = 16 << 10;
-
-/// The summary at an object's start.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct WalSummary {
-    /// Format number.
-    pub format: u32,
-    /// The file's name, as the server gave it.
-    pub name: String,
-    /// Raw bytes.
-    pub size: u64,
-    /// BLAKE3 of the raw bytes.
-    pub blake3: String,
-    /// The frames that follow.
-    pub frames: Vec<WalFrame>,
-    /// When the server last wrote the file, as its file system says.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub modified: Option<crate::types::Moment>,
-    /// The version that wrote the object.
-    pub written_by: String,
-    /// What is in it; absent for history and backup files.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub wal: Option<WalContent>,
-}
-
-/// One zstd frame of a WAL object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WalFrame {
-    /// Raw bytes.
-    pub raw: u32,
-    /// Stored bytes.
-    pub stored: u32,
-    /// BLAKE3 of the raw bytes.
-    pub blake3: String,
-}
-
-impl WalSummary {
-    /// Stored bytes of all frames.
-    pub fn stored_frames(&self) -> u64 {
-        self.frames.iter().map(|f| u64::from(f.stored)).sum()
-    }
-
-    fn parse(content: &[u8], object: &str) -> Result<Self, RepositoryError> {
-        #[derive(Deserialize)]
-        struct Versioned {
-            format: u32,
-        }
-        let versioned: Versioned =
-            serde_json::from_slice(content).map_err(|e| RepositoryError::damaged(object, e))?;
-        if versioned.format > FORMAT {
-            return Err(RepositoryError::NewerFormat {
-                object: object.to_owned(),
-                found: versioned.format,
-                supported: FORMAT,
-            });
-        }
-        let summary: Self =
-            serde_json::from_slice(content).map_err(|e| RepositoryError::damaged(object, e))?;
-        let raw: u64 = summary.frames.iter().map(|f| u64::from(f.raw)).sum();
-        let too_big = summary.frames.iter().any(|f| f.raw as usize > MAX_FRAME_RAW);
-        if raw != summary.size || too_big {
-            return Err(RepositoryError::damaged(object, "its frames do not add up to its size"));
-        }
-        Ok(summary)
-    }
-}
 
 /// A stored WAL file, opened: its summary is read, its frames are fetched as they are asked for.
 #[derive(Debug)]
@@ -161,18 +92,21 @@ impl<'s> StoredWal<'s> {
         &self,
         mut sink: impl FnMut(Vec<u8>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut at = self.frames_at;
+        let (mut at, mut begin) = (self.frames_at, 0);
         let mut bytes = Bytewise { of: self, end: self.stored_size(), ahead: (0, Bytes::new()) };
-        let mut whole = blake3::Hasher::new();
+        let mut whole = (!self.summary.is_proved_by_frames()).then(blake3::Hasher::new);
         for frame in &self.summary.frames {
             let end = at + u64::from(frame.stored);
-            let raw = decode_frame(&bytes.get(at, end)?, frame.raw as usize, &frame.blake3)
+            let raw = decode_frame(&bytes.get(at, end)?, frame.raw as usize, frame.proof(begin))
                 .map_err(|e| RepositoryError::codec(self.url(), e))?;
-            whole.update(&raw);
+            begin += raw.len() as u64;
+            if let Some(whole) = &mut whole {
+                whole.update(&raw);
+            }
             sink(raw)?;
             at = end;
         }
-        if whole.finalize().to_hex().as_str() != self.summary.blake3 {
+        if whole.is_some_and(|whole| whole.finalize().to_hex().as_str() != self.summary.blake3) {
             let why = "its frames are whole, but together they are not what its summary says";
             return Err(RepositoryError::damaged(self.url(), why).into());
         }
@@ -197,7 +131,7 @@ impl<'s> StoredWal<'s> {
             let end = at + u64::from(frame.stored);
             if frames.contains(&number) {
                 let stored = bytes.get(at, end)?;
-                decoder.decode(&stored, frame.raw as usize, &frame.blake3, raw).map_err(codec)?;
+                decoder.decode(&stored, frame.raw as usize, frame.proof(begin), raw).map_err(codec)?;
                 sink(begin, raw)?;
             }
             (at, begin) = (end, begin + u64::from(frame.raw));

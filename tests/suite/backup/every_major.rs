@@ -66,7 +66,7 @@ fn the_index_tells_the_truth(dir: &TestDir, backup: &pitr::repository::backup_se
                 let part = layout.part(&backup.id, &archive, frame.part);
                 let range = frame.at..frame.at + u64::from(frame.stored);
                 let stored = storage.read_range(&part, range).unwrap().unwrap();
-                raw += pitr::codec::decode_frame(&stored, frame.raw as usize, &frame.blake3).unwrap().len();
+                raw += pitr::codec::decode_frame(&stored, frame.raw as usize, frame.proof()).unwrap().len();
             }
             IndexLine::Entry(entry) => files += u64::from(entry.crc32c.is_some()),
         }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use pitr::codec::{FrameEncoder, blake3_hex, encode_skippable};
 use pitr::operation::archive_get::window::deliver;
-use pitr::repository::wal_archive::{WalContent, WalFrame, WalSummary};
+use pitr::repository::wal_archive::{WalContent, WalFrame, WalFrameDigest, WalSummary};
 use pitr::types::WalFileName;
 use pitr::wal::SegmentScanner;
 
@@ -41,7 +41,7 @@ fn archive(world: &World, number: u64, first: &[u8], other: &[u8]) {
         let frame = WalFrame {
             raw: u32::try_from(chunk.len()).unwrap(),
             stored: u32::try_from(length).unwrap(),
-            blake3: blake3_hex(chunk),
+            digest: WalFrameDigest::Blake3(blake3_hex(chunk)),
         };
         body.extend(&stored);
         frames.push(frame.clone());

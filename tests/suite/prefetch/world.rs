@@ -11,7 +11,7 @@ use pitr::codec::{FrameEncoder, blake3_hex, encode_skippable};
 use pitr::operation::archive_get::GetOptions;
 use pitr::operation::archive_get::window::{Window, WindowError, WindowOptions};
 use pitr::repository::layout::{ClusterName, Epoch, EpochLayout};
-use pitr::repository::wal_archive::{WalContent, WalFrame, WalSummary};
+use pitr::repository::wal_archive::{WalContent, WalFrame, WalFrameDigest, WalSummary};
 use pitr::repository::{Create, HostMemory, Repository, SystemIdentity};
 use pitr::storage::{Created, FsStorage, ObjectInfo, ObjectWriter, Storage, StorageError, StorageErrorKind};
 use pitr::types::{Moment, SegmentName, SegmentSize, SystemId, TimelineId, WalFileName};
@@ -307,7 +307,7 @@ pub(super) fn object(name: &str, bytes: &[u8], wal: Option<WalContent>) -> Vec<u
         frames.push(WalFrame {
             raw: u32::try_from(chunk.len()).unwrap(),
             stored: u32::try_from(stored).unwrap(),
-            blake3: blake3_hex(chunk),
+            digest: WalFrameDigest::Blake3(blake3_hex(chunk)),
         });
     }
     let summary = WalSummary {

@@ -8,7 +8,7 @@ use pitr::repository::Cluster;
 use pitr::repository::backup_set::BackupWriter;
 use pitr::repository::backup_set::format::{Backup, Digest, Source, Started, Status, WalMode};
 use pitr::repository::rollup::{RolledSegment, Rollup, StoredCopy};
-use pitr::repository::wal_archive::{EndedTransaction, WalContent, WalFrame, WalSummary};
+use pitr::repository::wal_archive::{EndedTransaction, WalContent, WalFrame, WalFrameDigest, WalSummary};
 use pitr::types::{BackupId, BackupType, Lsn, Moment, SegmentName, SegmentSize, SystemId, TimelineId};
 use pitr::wal::SegmentScanner;
 
@@ -116,12 +116,12 @@ pub(crate) fn segment_object(number: u64, whole: bool) -> Bytes {
             frames.push(WalFrame {
                 raw: u32::try_from(chunk.len()).unwrap(),
                 stored: u32::try_from(stored).unwrap(),
-                blake3: blake3_hex(chunk),
+                digest: WalFrameDigest::Blake3(blake3_hex(chunk)),
             });
         }
     } else {
         let raw = u32::try_from(FRAME).unwrap();
-        frames = vec![WalFrame { raw, stored: 0, blake3: blake3.clone() }; 4];
+        frames = vec![WalFrame { raw, stored: 0, digest: WalFrameDigest::Blake3(blake3.clone()) }; 4];
     }
     let summary = WalSummary {
         format: 1,

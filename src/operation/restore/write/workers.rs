@@ -163,7 +163,7 @@ fn work_off(
         let buffer = pool.buffers.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(mut raw) = buffer else { return Ok(()) };
         decoder
-            .decode(&stored, frame.raw as usize, &frame.blake3, &mut raw)
+            .decode(&stored, frame.raw as usize, frame.proof(), &mut raw)
             .map_err(|e| RepositoryError::codec(object(), e))?;
         drop(stored);
         let (mut written, mut shared) = (0, Vec::new());

@@ -15,9 +15,9 @@ use bytes::Bytes;
 use self::body::{Body, HEADROOM};
 use self::pipeline::{Intake, alone, beside};
 pub use self::workroom::Workroom;
-use super::object::{FORMAT, WalFrame, WalSummary};
+use super::head::{WalFrame, WalFrameDigest, WalSummary};
 use super::summary::WalContent;
-use crate::codec::{MAX_FRAME_RAW, compress_bound, encode_skippable};
+use crate::codec::{Digests, MAX_FRAME_RAW, compress_bound, encode_skippable};
 use crate::repository::RepositoryError;
 use crate::storage::{Created, Storage};
 
@@ -75,21 +75,28 @@ impl<'p> EncodedFrames<'p> {
         if expected > NEEDS_NO_FILE {
             body.open(encoding.temp_dir).map_err(local("make a temporary file for"))?;
         }
-        let intake = Intake::new(source, inspect);
+        let intake = Intake::new(source, inspect, most.min(whole));
         let encoded = if encoding.beside && whole > most {
-            beside(intake, body, most, encoding)
+            beside(intake, body, encoding)
         } else {
-            alone(intake, body, most.min(whole.max(1)), encoding)
+            alone(intake, body, encoding)
         };
         let (intake, body, stored) = encoded.map_err(|(action, e)| local(action)(e))?;
-        let frames = intake.frames.into_iter().zip(stored);
-        let frames = frames.map(|(frame, stored)| WalFrame { stored, ..frame }).collect();
+        let Digests { blake3, subtrees } = intake.digests.finish();
+        let mut subtrees = subtrees.into_iter();
+        let digest = || match subtrees.next() {
+            Some(value) => WalFrameDigest::Subtree(value),
+            None => WalFrameDigest::Blake3(blake3.clone()),
+        };
+        let digests = std::iter::repeat_with(digest);
+        let frames = intake.frames.into_iter().zip(stored).zip(digests);
+        let frames = frames.map(|((raw, stored), digest)| WalFrame { raw, stored, digest }).collect();
         Ok(Self {
             workroom: encoding.workroom,
             room,
             frames,
             size: intake.size,
-            blake3: intake.whole.finalize().to_hex().to_string(),
+            blake3,
             body,
             object_size: 0,
         })
@@ -120,7 +127,7 @@ impl<'p> EncodedFrames<'p> {
         wal: Option<&WalContent>,
     ) -> Result<Created, RepositoryError> {
         let summary = WalSummary {
-            format: FORMAT,
+            format: WalSummary::format_of(&self.frames),
             name: file_name.to_owned(),
             size: self.size,
             blake3: self.blake3.clone(),

@@ -7,23 +7,22 @@ use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use super::body::Body;
 use super::workroom::Bench;
 use super::{Encoding, PIECE};
-use crate::repository::wal_archive::object::WalFrame;
+use crate::codec::FramesHasher;
 
 /// The reading side: every byte passes here once.
 pub(super) struct Intake<'s, F> {
     source: &'s mut dyn Read,
     inspect: F,
-    pub(super) whole: blake3::Hasher,
-    frame: blake3::Hasher,
-    /// Without their stored lengths.
-    pub(super) frames: Vec<WalFrame>,
+    pub(super) digests: FramesHasher,
+    /// The frames' raw bytes.
+    pub(super) frames: Vec<u32>,
     pub(super) size: u64,
 }
 
 impl<'s, F: FnMut(&[u8])> Intake<'s, F> {
-    pub(super) fn new(source: &'s mut dyn Read, inspect: F) -> Self {
-        let (whole, frame) = (blake3::Hasher::new(), blake3::Hasher::new());
-        Self { source, inspect, whole, frame, frames: Vec::new(), size: 0 }
+    /// For frames of at most so many bytes.
+    pub(super) fn new(source: &'s mut dyn Read, inspect: F, most: usize) -> Self {
+        Self { source, inspect, digests: FramesHasher::new(most), frames: Vec::new(), size: 0 }
     }
 
     /// Reads until `piece` is full or the source ends.
@@ -42,16 +41,14 @@ impl<'s, F: FnMut(&[u8])> Intake<'s, F> {
 
     fn look(&mut self, piece: &[u8]) {
         (self.inspect)(piece);
-        self.whole.update(piece);
-        self.frame.update(piece);
+        self.digests.update(piece);
         self.size += piece.len() as u64;
     }
 
     fn end_frame(&mut self, raw: usize) {
-        let blake3 = self.frame.finalize().to_hex().to_string();
-        self.frame.reset();
+        self.digests.end_frame();
         // No frame has more than `MAX_FRAME_RAW`.
-        self.frames.push(WalFrame { raw: u32::try_from(raw).unwrap_or(u32::MAX), stored: 0, blake3 });
+        self.frames.push(u32::try_from(raw).unwrap_or(u32::MAX));
     }
 }
 
@@ -62,10 +59,9 @@ pub(super) type Failed = (&'static str, io::Error);
 pub(super) fn alone<'s, F: FnMut(&[u8])>(
     intake: Intake<'s, F>,
     body: Body,
-    most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
-    let done = encoding.workroom.at_a_bench(|bench| at(bench, intake, body, most, encoding));
+    let done = encoding.workroom.at_a_bench(|bench| at(bench, intake, body, encoding));
     done.map_err(|e| ("compress", e))?
 }
 
@@ -73,10 +69,10 @@ fn at<'s, F: FnMut(&[u8])>(
     bench: &mut Bench,
     mut intake: Intake<'s, F>,
     mut body: Body,
-    most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
     let Bench { encoder, raw } = bench;
+    let most = intake.digests.frame();
     encoder.begin().map_err(|e| ("compress", e))?;
     raw.resize(most, 0);
     let mut stored = Vec::new();
@@ -107,9 +103,9 @@ fn at<'s, F: FnMut(&[u8])>(
 pub(super) fn beside<'s, F: FnMut(&[u8])>(
     mut intake: Intake<'s, F>,
     body: Body,
-    most: usize,
     encoding: Encoding<'_>,
 ) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
+    let most = intake.digests.frame();
     std::thread::scope(|scope| {
         let (to_worker, work) = sync_channel(1);
         let (give_back, free) = channel();
@@ -120,7 +116,7 @@ pub(super) fn beside<'s, F: FnMut(&[u8])>(
         };
         let Ok(worker) = std::thread::Builder::new().spawn_scoped(scope, worker) else {
             // At the account's limit of processes: sooner or later is no question of whether.
-            return alone(intake, body, most, encoding);
+            return alone(intake, body, encoding);
         };
         drop(give_body.send(body));
         let mut made = 0;
