@@ -49,7 +49,9 @@ fn a_base_backup_of_every_major_arrives_whole_and_in_the_order_of_its_manifest()
             let mut files = Vec::new();
             let mut named = Vec::new();
             let mut manifest = ManifestReader::new();
-            while let Some(event) = backup.next().await.unwrap() {
+            // Little room, so that messages do not fit in.
+            let mut data = Vec::new();
+            while let Some(event) = backup.next(&mut data, 10_007).await.unwrap() {
                 match event {
                     BaseBackupEvent::Start { lsn, tablespaces, .. } => {
                         start = lsn;
@@ -58,9 +60,10 @@ fn a_base_backup_of_every_major_arrives_whole_and_in_the_order_of_its_manifest()
                     BaseBackupEvent::Archive { name, location } => {
                         archives.push((name, location, TarReader::new()));
                     }
-                    BaseBackupEvent::Data(bytes) => {
+                    BaseBackupEvent::Data => {
+                        assert!((1..=10_007).contains(&data.len()));
                         let (name, _, reader) = archives.last_mut().unwrap();
-                        let mut rest = &bytes[..];
+                        let mut rest = &data[..];
                         while let Some(event) = reader.next(&mut rest).unwrap() {
                             if let TarEvent::Entry(entry) = event
                                 && entry.kind == pitr::pgdata::tar::TarKind::File
@@ -71,6 +74,7 @@ fn a_base_backup_of_every_major_arrives_whole_and_in_the_order_of_its_manifest()
                                 files.push(path);
                             }
                         }
+                        data.clear();
                     }
                     BaseBackupEvent::Manifest(bytes) => manifest
                         .push(&bytes, &mut |file| named.push(String::from_utf8(file.path).unwrap()))

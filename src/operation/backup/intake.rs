@@ -5,10 +5,17 @@ use super::{BackupError, Monitor};
 use crate::pgdata::tar::{TarEntry, TarError, TarEvent, TarKind, TarReader};
 use crate::repository::backup_set::format::{Entry, EntryKind};
 
+/// Bytes that are looked at in one go, while they are in a core's own cache.
+const PIECE: usize = 128 << 10;
+
 /// See the module's text.
 pub(super) struct Intake<'a> {
     feed: Feed,
     raw: Vec<u8>,
+    /// Bytes of it that were looked at.
+    seen: usize,
+    /// Of those, while they are in the cache: it took longer once a frame was compressed.
+    digest: blake3::Hasher,
     /// Entries that became complete within `raw`.
     entries: Vec<Entry>,
     archive: Option<(String, TarReader)>,
@@ -37,6 +44,8 @@ impl<'a> Intake<'a> {
         Self {
             feed,
             raw: Vec::new(),
+            seen: 0,
+            digest: blake3::Hasher::new(),
             entries: Vec::new(),
             archive: None,
             file: None,
@@ -53,20 +62,26 @@ impl<'a> Intake<'a> {
         Ok(self.feed.send(Job::Archive { name, location })?)
     }
 
-    /// The next bytes of it.
-    pub(super) fn data(&mut self, mut bytes: &[u8]) -> Result<(), IntakeError> {
-        while !bytes.is_empty() {
-            if self.raw.capacity() == 0 {
-                self.raw = self.feed.buffer()?;
-            }
-            let (now, later) = bytes.split_at(bytes.len().min(FRAME - self.raw.len()));
-            self.raw.extend_from_slice(now);
-            self.index(now)?;
-            if self.raw.len() == FRAME {
-                self.end_frame()?;
-            }
-            bytes = later;
-            self.received += now.len() as u64;
+    /// Where the next bytes of it belong, and how many may be there then.
+    pub(super) fn room(&mut self) -> Result<(&mut Vec<u8>, usize), IntakeError> {
+        if self.raw.capacity() == 0 {
+            self.raw = self.feed.buffer()?;
+        }
+        let most = FRAME.min(self.raw.len() + PIECE);
+        Ok((&mut self.raw, most))
+    }
+
+    /// More is there.
+    pub(super) fn data(&mut self) -> Result<(), IntakeError> {
+        let raw = std::mem::take(&mut self.raw);
+        let new = raw.get(self.seen..).unwrap_or_default();
+        self.index(new)?;
+        self.digest.update(new);
+        self.received += new.len() as u64;
+        self.seen = raw.len();
+        self.raw = raw;
+        if self.seen == FRAME {
+            self.end_frame()?;
         }
         self.monitor.received(self.received);
         Ok(())
@@ -89,8 +104,11 @@ impl<'a> Intake<'a> {
     }
 
     fn end_frame(&mut self) -> Result<(), IntakeError> {
-        let job =
-            Job::Frame { raw: std::mem::take(&mut self.raw), entries: std::mem::take(&mut self.entries) };
+        self.seen = 0;
+        let blake3 = self.digest.finalize().to_hex().to_string();
+        self.digest.reset();
+        let (raw, entries) = (std::mem::take(&mut self.raw), std::mem::take(&mut self.entries));
+        let job = Job::Frame { raw, blake3, entries };
         Ok(self.feed.send(job)?)
     }
 

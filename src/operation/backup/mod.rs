@@ -91,7 +91,7 @@ pub fn backup(
     let version = source.client.server_version();
     let mut stream = source.runtime.block_on(source.client.base_backup(&begin))?;
     let Some(BaseBackupEvent::Start { lsn, timeline, tablespaces }) =
-        source.runtime.block_on(stream.next())?
+        source.runtime.block_on(stream.next(&mut Vec::new(), 0))?
     else {
         return Err(PostgresError::Protocol("no start of the backup".to_owned()).into());
     };

@@ -11,7 +11,7 @@ use std::thread::Scope;
 
 use super::destinations::{Destinations, OpenPart};
 use super::{BackupError, BackupOptions, Monitor};
-use crate::codec::{FrameEncoder, MAX_FRAME_RAW, blake3_hex, compress_bound};
+use crate::codec::{FrameEncoder, MAX_FRAME_RAW, compress_bound};
 use crate::repository::backup_set::format::{Archive, Entry, Frame, IndexLine};
 use crate::repository::backup_set::{PART_SIZE, Spool};
 use crate::types::BackupId;
@@ -24,6 +24,8 @@ pub(super) enum Job {
     /// The next frame of it.
     Frame {
         raw: Vec<u8>,
+        /// Of those.
+        blake3: String,
         /// What became complete within it.
         entries: Vec<Entry>,
     },
@@ -187,10 +189,9 @@ fn compress(
         let Ok((number, job)) = job else { return Ok(()) };
         let done = match job {
             Job::Archive { name, location } => Done::Archive { name, location },
-            Job::Frame { raw, entries } => {
+            Job::Frame { raw, blake3, entries } => {
                 room.clear();
                 encoder.append(&raw, &mut room).map_err(BackupError::local("compress"))?;
-                let blake3 = blake3_hex(&raw);
                 // What the raw bytes were in is the next room: a frame never has two buffers while it waits.
                 let (length, stored) = (raw.len(), std::mem::replace(&mut room, raw));
                 Done::Frame { raw: length, entries, stored, blake3 }

@@ -47,7 +47,12 @@ pub(super) fn receive(
             if reins.failed() {
                 return Err(BackupError::local("go on")("the WAL stream has failed"));
             }
-            let event = match runtime.block_on(stream.next()) {
+            let mut nowhere = Vec::new();
+            let (room, most) = match &mut intake {
+                Some(intake) => intake.room().map_err(|e| cause(e, &failure))?,
+                None => (&mut nowhere, 0),
+            };
+            let event = match runtime.block_on(stream.next(room, most)) {
                 Ok(Some(event)) => event,
                 Ok(None) => break Vec::new(),
                 Err(e) => break damage(e, stop.is_some(), stream, options.keep_damaged)?,
@@ -57,9 +62,9 @@ pub(super) fn receive(
                     let intake = intake.as_mut().ok_or_else(|| unexpected("a second archive"))?;
                     intake.archive(name, location).map_err(|e| cause(e, &failure))?;
                 }
-                BaseBackupEvent::Data(bytes) => {
+                BaseBackupEvent::Data => {
                     let intake = intake.as_mut().ok_or_else(|| unexpected("data after the manifest"))?;
-                    intake.data(&bytes).map_err(|e| cause(e, &failure))?;
+                    intake.data().map_err(|e| cause(e, &failure))?;
                 }
                 BaseBackupEvent::Manifest(bytes) => {
                     if let (Some(done), Some(handle)) = (intake.take(), stored.take()) {

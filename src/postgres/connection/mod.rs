@@ -3,6 +3,7 @@
 //! Notices and parameter changes may come at any point, inside a copy as well; they are taken out of the
 //! stream here. An error from the server is an `Err` of the call that meets it.
 
+mod copy;
 mod open;
 mod socket;
 
@@ -28,7 +29,7 @@ pub enum Purpose {
     Replication,
 }
 
-/// Room for what arrives: a server sends a base backup in messages of up to 64 KiB.
+/// Room for what arrives.
 const READ_AHEAD: usize = 256 << 10;
 
 /// Notices that nobody asks for are forgotten beyond this.

@@ -5,12 +5,14 @@
 //! is only what [`BaseBackup::next`] says with `Ok(None)`: a server reports damaged pages after everything
 //! else was sent.
 
+mod words;
+
 use std::collections::VecDeque;
-use std::fmt::Write as _;
 
 use bytes::{Buf, Bytes};
 use postgres_protocol::message::backend::Message;
 
+use self::words::{command, cstring, position, tablespace};
 use super::connection::{Received, Row};
 use super::error::PostgresError;
 use super::replication::ReplicationClient;
@@ -69,8 +71,8 @@ pub enum BaseBackupEvent {
         /// A tablespace's directory on the server.
         location: Option<String>,
     },
-    /// The next bytes of the tar stream.
-    Data(Bytes),
+    /// The next bytes of the tar stream were appended to the caller's.
+    Data,
     /// Raw bytes sent so far, by the server's count (15 and later).
     Progress(u64),
     /// The next bytes of the manifest.
@@ -89,6 +91,8 @@ enum State {
     /// Before the copy; for 13 and 14 also between copies.
     Between,
     Archive,
+    /// 13 and 14: an archive is over, so many bytes of its end marker are still to be told.
+    Marker(usize),
     Manifest,
     /// All copies are over.
     After,
@@ -103,6 +107,10 @@ pub struct BaseBackup<'a> {
     state: State,
     /// 13 and 14: the archives still to come.
     archives: VecDeque<Tablespace>,
+    /// Bytes of the message of data that is being read.
+    left: usize,
+    /// Data that came behind a notice, as a message of its own.
+    behind_notice: Bytes,
     queue: VecDeque<BaseBackupEvent>,
 }
 
@@ -115,8 +123,15 @@ impl<'a> BaseBackup<'a> {
     ) -> Result<Self, PostgresError> {
         let typed = client.major() >= 15;
         client.conn.start(&command(options, typed)).await?;
-        let mut backup =
-            Self { client, typed, state: State::Between, archives: VecDeque::new(), queue: VecDeque::new() };
+        let mut backup = Self {
+            client,
+            typed,
+            state: State::Between,
+            archives: VecDeque::new(),
+            left: 0,
+            behind_notice: Bytes::new(),
+            queue: VecDeque::new(),
+        };
         let start = backup.rows().await?;
         let first = start.first().ok_or_else(|| PostgresError::protocol("no start position"))?;
         let (lsn, timeline) = position(first)?;
@@ -126,14 +141,37 @@ impl<'a> BaseBackup<'a> {
         Ok(backup)
     }
 
-    /// The next event; `Ok(None)` once the server has said that all is well.
-    pub async fn next(&mut self) -> Result<Option<BaseBackupEvent>, PostgresError> {
+    /// The next event; `Ok(None)` once the server has said that all is well. Data is appended to `data`, until that
+    /// holds `most` bytes, or the archive ends, or something else is said.
+    pub async fn next(
+        &mut self,
+        data: &mut Vec<u8>,
+        most: usize,
+    ) -> Result<Option<BaseBackupEvent>, PostgresError> {
         loop {
             if let Some(event) = self.queue.pop_front() {
                 return Ok(Some(event));
             }
-            if self.state == State::Done {
-                return Ok(None);
+            let before = data.len();
+            match self.state {
+                State::Done => return Ok(None),
+                State::Archive if !self.behind_notice.is_empty() => {
+                    let now = self.behind_notice.len().min(most.saturating_sub(before));
+                    data.extend_from_slice(&self.behind_notice.split_to(now));
+                }
+                State::Archive => {
+                    let first: &[u8] = if self.typed { b"d" } else { b"" };
+                    self.client.conn.copy_bodies(first, &mut self.left, data, most).await?;
+                }
+                State::Marker(left) => {
+                    let now = left.min(most.saturating_sub(before));
+                    data.resize(before + now, 0);
+                    self.state = if now == left { State::Between } else { State::Marker(left - now) };
+                }
+                State::Between | State::Manifest | State::After => {}
+            }
+            if data.len() > before || self.left > 0 || !self.behind_notice.is_empty() {
+                return Ok(Some(BaseBackupEvent::Data));
             }
             let message = match self.client.conn.receive_or_drain(ACTION).await? {
                 Received::Message(message) => message,
@@ -149,11 +187,8 @@ impl<'a> BaseBackup<'a> {
                 (State::Archive | State::Manifest, Message::CopyDone) if self.typed => {
                     self.state = State::After;
                 }
-                (State::Archive, Message::CopyDone) => {
-                    // These majors leave out the end marker.
-                    self.queue.push_back(BaseBackupEvent::Data(Bytes::from_static(&[0; 1024])));
-                    self.state = State::Between;
-                }
+                // These majors leave out the end marker.
+                (State::Archive, Message::CopyDone) => self.state = State::Marker(1024),
                 (State::Manifest, Message::CopyDone) => self.state = State::After,
                 (State::After, Message::RowDescription(_) | Message::CommandComplete(_)) => {}
                 (State::After, Message::DataRow(body)) => {
@@ -185,10 +220,10 @@ impl<'a> BaseBackup<'a> {
     }
 
     fn plain_message(&mut self, bytes: Bytes) {
-        self.queue.push_back(match self.state {
-            State::Manifest => BaseBackupEvent::Manifest(bytes),
-            _ => BaseBackupEvent::Data(bytes),
-        });
+        match self.state {
+            State::Manifest => self.queue.push_back(BaseBackupEvent::Manifest(bytes)),
+            _ => self.behind_notice = bytes,
+        }
     }
 
     fn typed_message(&mut self, mut bytes: Bytes) -> Result<(), PostgresError> {
@@ -236,51 +271,4 @@ impl<'a> BaseBackup<'a> {
             }
         }
     }
-}
-
-fn cstring(bytes: &mut Bytes) -> Option<String> {
-    let end = bytes.iter().position(|b| *b == 0)?;
-    let text = bytes.split_to(end);
-    bytes.advance(1);
-    String::from_utf8(text.to_vec()).ok()
-}
-
-fn position(row: &Row) -> Result<(Lsn, TimelineId), PostgresError> {
-    Ok((row.parse(0, "WAL position")?, TimelineId(row.parse(1, "timeline")?)))
-}
-
-fn tablespace(row: &Row) -> Result<Tablespace, PostgresError> {
-    let oid = row.text(0).map(|_| row.parse(0, "tablespace OID")).transpose()?;
-    Ok(Tablespace {
-        oid,
-        location: row.text(1).map(str::to_owned).filter(|l| oid.is_some() && !l.is_empty()),
-        size: row.text(2).and_then(|t| t.parse::<u64>().ok()).map(|kb| kb.saturating_mul(1024)),
-    })
-}
-
-fn command(options: &BaseBackupOptions, typed: bool) -> String {
-    let label = options.label.replace('\'', "''");
-    let fast = options.checkpoint == Checkpoint::Fast;
-    let sums = options.manifest_checksums;
-    let mut text = String::new();
-    let written = if typed {
-        let checkpoint = if fast { "fast" } else { "spread" };
-        write!(
-            text,
-            "BASE_BACKUP (LABEL '{label}', PROGRESS, CHECKPOINT '{checkpoint}', WAIT false, TABLESPACE_MAP, \
-             MANIFEST 'yes', MANIFEST_CHECKSUMS '{sums}'"
-        )
-        .and_then(|()| options.max_rate.map_or(Ok(()), |rate| write!(text, ", MAX_RATE {rate}")))
-        .and_then(|()| text.write_char(')'))
-    } else {
-        let checkpoint = if fast { " FAST" } else { "" };
-        write!(
-            text,
-            "BASE_BACKUP LABEL '{label}' PROGRESS{checkpoint} NOWAIT TABLESPACE_MAP MANIFEST 'yes' \
-             MANIFEST_CHECKSUMS '{sums}'"
-        )
-        .and_then(|()| options.max_rate.map_or(Ok(()), |rate| write!(text, " MAX_RATE {rate}")))
-    };
-    debug_assert!(written.is_ok(), "writing to a String cannot fail");
-    text
 }
