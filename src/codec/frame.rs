@@ -60,6 +60,8 @@ pub struct FrameEncoder {
     inner: zstd::bulk::Compressor<'static>,
     /// Whether the tables are the small ones; `None` where a level was asked for that brings its own.
     small: Option<bool>,
+    /// Whether the last frame shrank much.
+    much: bool,
 }
 
 impl std::fmt::Debug for FrameEncoder {
@@ -74,7 +76,7 @@ impl FrameEncoder {
         let mut inner = zstd::bulk::Compressor::new(level)?;
         // zstd's own checksum costs little and lets `zstd -t` and `zstd -d` find damage without pitr.
         inner.include_checksum(true)?;
-        let mut encoder = Self { inner, small: None };
+        let mut encoder = Self { inner, small: None, much: false };
         if level == zstd::DEFAULT_COMPRESSION_LEVEL {
             encoder.inner.set_parameter(BLOCK)?;
             encoder.small = Some(true);
@@ -83,31 +85,29 @@ impl FrameEncoder {
         Ok(encoder)
     }
 
-    /// Appends one frame holding `raw` to `out`; returns how many bytes it took.
+    /// Appends one frame holding `raw` to `out`; returns how many bytes it took. It is expected to shrink as the last.
     pub fn append(&mut self, raw: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+        let written = self.append_expecting(self.much, raw, out)?;
+        self.much = Self::shrank_much(raw.len(), written);
+        Ok(written)
+    }
+
+    /// The same where it is known whether it may be expected to shrink much.
+    pub fn append_expecting(&mut self, much: bool, raw: &[u8], out: &mut Vec<u8>) -> io::Result<usize> {
+        self.take_tables(much)?;
         let start = out.len();
         out.reserve(compress_bound(raw.len()));
         let mut cursor = io::Cursor::new(std::mem::take(out));
         cursor.set_position(start as u64);
         let result = self.inner.compress_to_buffer(raw, &mut cursor);
         *out = cursor.into_inner();
-        match result {
-            Ok(written) => {
-                out.truncate(start + written);
-                self.take_tables(raw.len() / MUCH >= written)?;
-                Ok(written)
-            }
-            Err(e) => {
-                out.truncate(start);
-                Err(e)
-            }
-        }
+        out.truncate(start + *result.as_ref().unwrap_or(&0));
+        result
     }
 
-    /// Another content begins: what the last frame was like says nothing about it, and the same bytes always become the
-    /// same frames.
-    pub fn begin(&mut self) -> io::Result<()> {
-        self.take_tables(false)
+    /// Whether a frame of so many raw bytes has become so few that the next one can be expected to.
+    pub fn shrank_much(raw: usize, stored: usize) -> bool {
+        raw / MUCH >= stored
     }
 
     fn take_tables(&mut self, small: bool) -> io::Result<()> {

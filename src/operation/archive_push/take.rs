@@ -119,7 +119,7 @@ impl<'f> Source<'f> {
         Ok(Taken { frames, first_page: Some(proof::first_page(&text)), content: None, concern, system })
     }
 
-    fn encode(&self, inspect: impl FnMut(&[u8])) -> Result<EncodedFrames<'f>, PushError> {
+    fn encode(&self, inspect: impl FnMut(&[u8]) + Send) -> Result<EncodedFrames<'f>, PushError> {
         let mut file = self.file;
         file.rewind().map_err(|source| PushError::Read { path: self.shown.to_owned(), source })?;
         // No further than was announced: a file that grows while it is read is compared with its length.
@@ -128,7 +128,7 @@ impl<'f> Source<'f> {
             workroom: self.how.workroom,
             temp_dir: &self.how.options.temp_dir,
             in_memory: self.how.company.in_memory(),
-            beside: self.how.company == Company::Alone,
+            together: self.how.company == Company::Alone,
         };
         EncodedFrames::encode(&mut source, self.length, encoding, self.shown, inspect)
             .map_err(|source| PushError::Repository { name: self.name.to_string(), source })

@@ -88,11 +88,15 @@ impl<'d> StreamedWal<'d> {
         mut file: &File,
         length: u64,
         what: &str,
-        inspect: impl FnMut(&[u8]),
+        inspect: impl FnMut(&[u8]) + Send,
     ) -> Result<EncodedFrames<'d>, BackupError> {
         file.seek(SeekFrom::Start(0)).map_err(BackupError::local("read buffered WAL"))?;
-        let encoding =
-            Encoding { workroom: self.workroom, temp_dir: self.temp_dir, in_memory: 12 << 20, beside: true };
+        let encoding = Encoding {
+            workroom: self.workroom,
+            temp_dir: self.temp_dir,
+            in_memory: 12 << 20,
+            together: true,
+        };
         EncodedFrames::encode(&mut file.take(length), length, encoding, what, inspect)
             .map_err(|source| BackupError::Wal { what: what.to_owned(), source: source.into() })
     }

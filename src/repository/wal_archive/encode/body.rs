@@ -40,14 +40,28 @@ impl Body {
         Ok(())
     }
 
-    /// Compresses one frame; how many bytes it has now.
+    /// Compresses one frame, which may be expected to shrink much; how many bytes it has now.
     pub(super) fn append(
         &mut self,
         raw: &[u8],
         encoder: &mut FrameEncoder,
+        much: bool,
         encoding: Encoding<'_>,
     ) -> io::Result<u32> {
-        let stored = encoder.append(raw, &mut self.memory)?;
+        let stored = encoder.append_expecting(much, raw, &mut self.memory)?;
+        self.keep(encoding)?;
+        u32::try_from(stored).map_err(io::Error::other)
+    }
+
+    /// Adds one frame that is compressed; how many bytes it has.
+    pub(super) fn add(&mut self, stored: &[u8], encoding: Encoding<'_>) -> io::Result<u32> {
+        self.memory.extend_from_slice(stored);
+        self.keep(encoding)?;
+        u32::try_from(stored.len()).map_err(io::Error::other)
+    }
+
+    /// In memory, or in the file what is too much for it.
+    fn keep(&mut self, encoding: Encoding<'_>) -> io::Result<()> {
         if self.rest().len() > encoding.in_memory && !self.without_file {
             let moved = match self.file {
                 Some(_) => Ok(()),
@@ -62,7 +76,7 @@ impl Body {
                 self.without_file = true;
             }
         }
-        u32::try_from(stored).map_err(io::Error::other)
+        Ok(())
     }
 
     fn spill(&mut self) -> io::Result<()> {

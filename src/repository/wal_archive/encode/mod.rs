@@ -4,6 +4,7 @@ mod body;
 mod pipeline;
 #[cfg(test)]
 mod tests;
+mod together;
 mod workroom;
 
 use std::io::Read;
@@ -13,7 +14,8 @@ use std::path::Path;
 use bytes::Bytes;
 
 use self::body::{Body, HEADROOM};
-use self::pipeline::{Intake, alone, beside};
+use self::pipeline::{Intake, alone};
+use self::together::together;
 pub use self::workroom::Workroom;
 use super::head::{WalFrame, WalFrameDigest, WalSummary};
 use super::summary::WalContent;
@@ -41,8 +43,8 @@ pub struct Encoding<'p> {
     pub temp_dir: &'p Path,
     /// How many compressed bytes are kept in memory; one frame more may be.
     pub in_memory: usize,
-    /// Compress on a thread of its own, beside reading: sooner done, where a core is idle.
-    pub beside: bool,
+    /// By two threads, where there are several frames: sooner done, where a core is idle.
+    pub together: bool,
 }
 
 /// The frames of a file that was read and compressed once; the summary goes before them.
@@ -61,11 +63,11 @@ pub struct EncodedFrames<'p> {
 impl<'p> EncodedFrames<'p> {
     /// Reads `source` to its end and hands every byte to `inspect`, in order. `expected` is its length in bytes.
     pub fn encode(
-        source: &mut dyn Read,
+        source: &mut (dyn Read + Send),
         expected: u64,
         encoding: Encoding<'p>,
         path: &str,
-        inspect: impl FnMut(&[u8]),
+        inspect: impl FnMut(&[u8]) + Send,
     ) -> Result<Self, RepositoryError> {
         let local = |action| move |source| RepositoryError::Local { action, path: path.to_owned(), source };
         let most = if expected > NEEDS_NO_FILE { MAX_FRAME_RAW } else { SMALL_FRAME };
@@ -76,8 +78,8 @@ impl<'p> EncodedFrames<'p> {
             body.open(encoding.temp_dir).map_err(local("make a temporary file for"))?;
         }
         let intake = Intake::new(source, inspect, most.min(whole));
-        let encoded = if encoding.beside && whole > most {
-            beside(intake, body, encoding)
+        let encoded = if encoding.together && whole > most {
+            together(intake, body, encoding)
         } else {
             alone(intake, body, encoding)
         };

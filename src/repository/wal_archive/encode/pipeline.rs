@@ -1,66 +1,82 @@
-//! Reading, looking, digesting and compressing: in turn, or beside each other.
+//! Reading, looking, digesting and compressing, one frame after the other.
 
 use std::io::{self, Read};
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 
 use super::body::Body;
 use super::workroom::Bench;
 use super::{Encoding, PIECE};
-use crate::codec::FramesHasher;
+use crate::codec::{FrameEncoder, FramesHasher};
 
 /// The reading side: every byte passes here once.
 pub(super) struct Intake<'s, F> {
-    source: &'s mut dyn Read,
+    source: &'s mut (dyn Read + Send),
     inspect: F,
     pub(super) digests: FramesHasher,
     /// The frames' raw bytes.
     pub(super) frames: Vec<u32>,
     pub(super) size: u64,
+    ended: bool,
 }
 
 impl<'s, F: FnMut(&[u8])> Intake<'s, F> {
     /// For frames of at most so many bytes.
-    pub(super) fn new(source: &'s mut dyn Read, inspect: F, most: usize) -> Self {
-        Self { source, inspect, digests: FramesHasher::new(most), frames: Vec::new(), size: 0 }
+    pub(super) fn new(source: &'s mut (dyn Read + Send), inspect: F, most: usize) -> Self {
+        Self { source, inspect, digests: FramesHasher::new(most), frames: Vec::new(), size: 0, ended: false }
     }
 
-    /// Reads until `piece` is full or the source ends.
-    fn read(&mut self, piece: &mut [u8]) -> io::Result<usize> {
+    /// The next frame's number and length; its bytes are at the beginning of `raw`. A file without any has one frame.
+    pub(super) fn frame(&mut self, raw: &mut Vec<u8>) -> Result<Option<(usize, usize)>, Failed> {
+        let (number, most) = (self.frames.len(), self.digests.frame());
+        raw.resize(most, 0);
         let mut filled = 0;
-        while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            match self.source.read(rest) {
-                Ok(0) => break,
-                Ok(n) => filled += n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
+        while let Some(piece) = raw.get_mut(filled..(filled + PIECE).min(most)).filter(|p| !p.is_empty()) {
+            if self.ended {
+                break;
             }
+            let read = fill(self.source, piece).map_err(|e| ("read", e))?;
+            self.ended = read < piece.len();
+            let piece = piece.get(..read).unwrap_or_default();
+            (self.inspect)(piece);
+            self.digests.update(piece);
+            filled += read;
         }
-        Ok(filled)
-    }
-
-    fn look(&mut self, piece: &[u8]) {
-        (self.inspect)(piece);
-        self.digests.update(piece);
-        self.size += piece.len() as u64;
-    }
-
-    fn end_frame(&mut self, raw: usize) {
+        if filled == 0 && number > 0 {
+            return Ok(None);
+        }
         self.digests.end_frame();
         // No frame has more than `MAX_FRAME_RAW`.
-        self.frames.push(u32::try_from(raw).unwrap_or(u32::MAX));
+        self.frames.push(u32::try_from(filled).unwrap_or(u32::MAX));
+        self.size += filled as u64;
+        Ok(Some((number, filled)))
     }
+}
+
+/// Reads until `piece` is full or the source ends.
+fn fill(source: &mut dyn Read, piece: &mut [u8]) -> io::Result<usize> {
+    let mut filled = 0;
+    while let Some(rest) = piece.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match source.read(rest) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(filled)
 }
 
 /// What failed, and why.
 pub(super) type Failed = (&'static str, io::Error);
 
-/// One frame after the other by this thread: for a small file, and where all cores have work.
+/// The reading side at its end, the compressed bytes, and how many each frame has.
+pub(super) type Encoded<'s, F> = (Intake<'s, F>, Body, Vec<u32>);
+
+/// By this thread: a small file, and where all cores have work.
 pub(super) fn alone<'s, F: FnMut(&[u8])>(
     intake: Intake<'s, F>,
     body: Body,
     encoding: Encoding<'_>,
-) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
+) -> Result<Encoded<'s, F>, Failed> {
     let done = encoding.workroom.at_a_bench(|bench| at(bench, intake, body, encoding));
     done.map_err(|e| ("compress", e))?
 }
@@ -70,97 +86,15 @@ fn at<'s, F: FnMut(&[u8])>(
     mut intake: Intake<'s, F>,
     mut body: Body,
     encoding: Encoding<'_>,
-) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
-    let Bench { encoder, raw } = bench;
-    let most = intake.digests.frame();
-    encoder.begin().map_err(|e| ("compress", e))?;
-    raw.resize(most, 0);
-    let mut stored = Vec::new();
-    loop {
-        let mut filled = 0;
-        while let Some(piece) = raw.get_mut(filled..(filled + PIECE).min(most)).filter(|p| !p.is_empty()) {
-            let read = intake.read(piece).map_err(|e| ("read", e))?;
-            intake.look(piece.get(..read).unwrap_or_default());
-            filled += read;
-            if read == 0 {
-                break;
-            }
-        }
-        if filled == 0 && !stored.is_empty() {
-            break;
-        }
-        intake.end_frame(filled);
-        let frame = raw.get(..filled).unwrap_or_default();
-        stored.push(body.append(frame, encoder, encoding).map_err(|e| ("compress", e))?);
-        if filled < most {
-            break;
-        }
+) -> Result<Encoded<'s, F>, Failed> {
+    let (mut stored, mut shrank) = (Vec::new(), Vec::new());
+    while let Some((number, filled)) = intake.frame(&mut bench.raw)? {
+        let raw = bench.raw.get(..filled).unwrap_or_default();
+        // As two threads do it: the same bytes always become the same frames.
+        let much = number.checked_sub(2).and_then(|before| shrank.get(before).copied()).unwrap_or(false);
+        let length = body.append(raw, &mut bench.encoder, much, encoding).map_err(|e| ("compress", e))?;
+        shrank.push(FrameEncoder::shrank_much(filled, length as usize));
+        stored.push(length);
     }
     Ok((intake, body, stored))
-}
-
-/// Three frames in memory: one is compressed, one waits, and one is read, looked at and digested.
-pub(super) fn beside<'s, F: FnMut(&[u8])>(
-    mut intake: Intake<'s, F>,
-    body: Body,
-    encoding: Encoding<'_>,
-) -> Result<(Intake<'s, F>, Body, Vec<u32>), Failed> {
-    let most = intake.digests.frame();
-    std::thread::scope(|scope| {
-        let (to_worker, work) = sync_channel(1);
-        let (give_back, free) = channel();
-        let (give_body, bodies) = sync_channel(1);
-        let worker = move || match bodies.recv() {
-            Ok(body) => compress_all(work, &give_back, body, encoding),
-            Err(gone) => Err(io::Error::other(gone)),
-        };
-        let Ok(worker) = std::thread::Builder::new().spawn_scoped(scope, worker) else {
-            // At the account's limit of processes: sooner or later is no question of whether.
-            return alone(intake, body, encoding);
-        };
-        drop(give_body.send(body));
-        let mut made = 0;
-        loop {
-            let mut frame = if made < 3 {
-                made += 1;
-                Arc::new(vec![0; most])
-            } else {
-                // A worker that is gone has an error to tell.
-                let Ok(frame) = free.recv() else { break };
-                frame
-            };
-            // The worker gives back what nobody else holds any more.
-            let raw =
-                Arc::get_mut(&mut frame).ok_or_else(|| ("read", io::Error::other("a frame is in use")))?;
-            let filled = intake.read(raw).map_err(|e| ("read", e))?;
-            if filled == 0 || to_worker.send((Arc::clone(&frame), filled)).is_err() {
-                break;
-            }
-            let raw = frame.get(..filled).unwrap_or_default();
-            raw.chunks(PIECE).for_each(|piece| intake.look(piece));
-            intake.end_frame(filled);
-        }
-        drop(to_worker);
-        let (body, stored) = worker
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-            .map_err(|e| ("compress", e))?;
-        Ok((intake, body, stored))
-    })
-}
-
-fn compress_all(
-    work: Receiver<(Arc<Vec<u8>>, usize)>,
-    give_back: &Sender<Arc<Vec<u8>>>,
-    mut body: Body,
-    encoding: Encoding<'_>,
-) -> io::Result<(Body, Vec<u32>)> {
-    let mut encoder = encoding.workroom.encoder()?;
-    let mut stored = Vec::new();
-    for (frame, filled) in work {
-        stored.push(body.append(frame.get(..filled).unwrap_or_default(), &mut encoder, encoding)?);
-        // The reader has ended where nobody takes it.
-        drop(give_back.send(frame));
-    }
-    Ok((body, stored))
 }

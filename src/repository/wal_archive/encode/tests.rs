@@ -29,7 +29,7 @@ fn what_waits_in_memory_in_a_file_or_without_one_is_stored_whole() {
     for length in [1, PIECE, SMALL_FRAME, SMALL_FRAME + 1, 5 * SMALL_FRAME, 6 * SMALL_FRAME + 12_345] {
         let raw = bytes(length);
         let mut stored = Vec::new();
-        for (number, (beside, in_memory, temp_dir)) in [
+        for (number, (together, in_memory, temp_dir)) in [
             (false, 64 << 20, dir.path()),
             (true, 64 << 20, dir.path()),
             (false, 100_000, dir.path()),
@@ -40,7 +40,7 @@ fn what_waits_in_memory_in_a_file_or_without_one_is_stored_whole() {
         .into_iter()
         .enumerate()
         {
-            let encoding = Encoding { workroom: &workroom, temp_dir, in_memory, beside };
+            let encoding = Encoding { workroom: &workroom, temp_dir, in_memory, together };
             let mut seen = Vec::new();
             let look = |piece: &[u8]| seen.extend_from_slice(piece);
             let mut source = &raw[..];
@@ -72,7 +72,7 @@ fn a_large_file_needs_a_place_to_wait() {
     let nowhere = dir.path().join("a-file");
     std::fs::write(&nowhere, "").unwrap();
     let workroom = Workroom::new(3, 1);
-    let encoding = Encoding { workroom: &workroom, temp_dir: &nowhere, in_memory: 1 << 20, beside: true };
+    let encoding = Encoding { workroom: &workroom, temp_dir: &nowhere, in_memory: 1 << 20, together: true };
     let failed = EncodedFrames::encode(&mut io::empty(), NEEDS_NO_FILE + 1, encoding, "x", |_| {});
     assert!(matches!(failed, Err(RepositoryError::Local { action: "make a temporary file for", .. })));
 }
@@ -108,7 +108,8 @@ fn read_back(summary: &serde_json::Value, frames: &[Vec<u8>]) -> Result<Vec<u8>,
 fn object(raw: &[u8]) -> (serde_json::Value, Vec<Vec<u8>>) {
     let dir = tempfile::tempdir().unwrap();
     let workroom = Workroom::new(3, 1);
-    let encoding = Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, beside: false };
+    let encoding =
+        Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, together: false };
     let mut source = raw;
     let mut frames = EncodedFrames::encode(&mut source, raw.len() as u64, encoding, "x", |_| {}).unwrap();
     frames.store(&FsStorage::new(dir.path()), "x", "x", None, None).unwrap();
@@ -204,8 +205,8 @@ fn a_file_that_is_longer_than_was_said_is_stored_whole() {
     let dir = tempfile::tempdir().unwrap();
     let workroom = Workroom::new(3, 1);
     let raw = bytes(10_000);
-    for (expected, beside) in [(0, false), (5, true), (1500, false), (9999, true)] {
-        let encoding = Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, beside };
+    for (expected, together) in [(0, false), (5, true), (1500, false), (9999, true)] {
+        let encoding = Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, together };
         let mut source = &raw[..];
         let mut frames = EncodedFrames::encode(&mut source, expected, encoding, "x", |_| {}).unwrap();
         let name = format!("of-{expected}");
@@ -213,5 +214,61 @@ fn a_file_that_is_longer_than_was_said_is_stored_whole() {
         let (summary, stored) = taken_apart(&std::fs::read(dir.path().join(name)).unwrap());
         assert_eq!(summary["blake3"], crate::codec::blake3_hex(&raw));
         assert_eq!(read_back(&summary, &stored).unwrap(), raw);
+    }
+}
+
+/// Gives bytes up to here, and then an error.
+struct Torn<'b>(&'b [u8]);
+
+impl io::Read for Torn<'_> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if self.0.is_empty() { Err(io::Error::other("the disk is gone")) } else { self.0.read(into) }
+    }
+}
+
+#[test]
+fn two_threads_give_up_together() {
+    let dir = tempfile::tempdir().unwrap();
+    let workroom = Workroom::new(3, 1);
+    let encoding =
+        Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, together: true };
+    let raw = bytes(9 * SMALL_FRAME);
+    for length in [0, SMALL_FRAME / 2, SMALL_FRAME, 2 * SMALL_FRAME + 1, 8 * SMALL_FRAME] {
+        let mut source = Torn(&raw[..length]);
+        let failed = EncodedFrames::encode(&mut source, raw.len() as u64, encoding, "x", |_| {}).unwrap_err();
+        assert!(matches!(failed, RepositoryError::Local { action: "read", .. }), "{length}: {failed}");
+        let mut left = length / PIECE;
+        let panics = std::panic::AssertUnwindSafe(|| {
+            let look = |_: &[u8]| left = left.checked_sub(1).expect("as asked for");
+            drop(EncodedFrames::encode(&mut &raw[..], raw.len() as u64, encoding, "x", look));
+        });
+        assert!(std::panic::catch_unwind(panics).is_err(), "{length}");
+    }
+    // And what they worked with is there for the next.
+    assert!(EncodedFrames::encode(&mut &raw[..], raw.len() as u64, encoding, "x", |_| {}).is_ok());
+}
+
+#[test]
+fn two_threads_make_the_frames_that_one_makes() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = FsStorage::new(dir.path());
+    // Frames that take long and short, and whose successors are expected to shrink or not.
+    let noise = bytes(2 * SMALL_FRAME);
+    let raw: Vec<u8> = (0..30)
+        .flat_map(|n| if n * n % 7 < 3 { &noise[..SMALL_FRAME] } else { &noise[SMALL_FRAME..] })
+        .copied()
+        .collect();
+    let workroom = Workroom::new(3, 1);
+    let object = |name: &str, together| {
+        let encoding = Encoding { workroom: &workroom, temp_dir: dir.path(), in_memory: 64 << 20, together };
+        let mut frames =
+            EncodedFrames::encode(&mut &raw[..], raw.len() as u64, encoding, "x", |_| {}).unwrap();
+        frames.store(&storage, name, "x", None, None).unwrap();
+        std::fs::read(dir.path().join(name)).unwrap()
+    };
+    let one = object("one", false);
+    assert!(zstd::decode_all(&one[..]).unwrap() == raw);
+    for round in 0..20 {
+        assert!(object(&round.to_string(), true) == one, "{round}");
     }
 }

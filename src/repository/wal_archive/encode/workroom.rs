@@ -31,12 +31,12 @@ impl Workroom {
 
     /// With a bench to itself.
     pub(super) fn at_a_bench<T>(&self, work: impl FnOnce(&mut Bench) -> T) -> io::Result<T> {
-        self.benches.at(|| Ok(Bench { encoder: self.encoder()?, raw: Vec::new() }), work)
+        self.benches.at(|| self.bench(), work)
     }
 
-    /// For a thread of its own.
-    pub(super) fn encoder(&self) -> io::Result<FrameEncoder> {
-        FrameEncoder::new(self.level)
+    /// One more.
+    pub(super) fn bench(&self) -> io::Result<Bench> {
+        Ok(Bench { encoder: FrameEncoder::new(self.level)?, raw: Vec::new() })
     }
 
     /// Room for so many bytes behind the [`HEADROOM`].

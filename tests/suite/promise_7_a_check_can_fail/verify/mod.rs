@@ -103,7 +103,7 @@ impl Archive {
         says(&mut content);
         let (length, dir) = (bytes.len() as u64, self.dir.path());
         let workroom = Workroom::new(3, 1);
-        let encoding = Encoding { workroom: &workroom, temp_dir: dir, in_memory: 1 << 20, beside: false };
+        let encoding = Encoding { workroom: &workroom, temp_dir: dir, in_memory: 1 << 20, together: false };
         let mut frames = EncodedFrames::encode(&mut &bytes[..], length, encoding, name, |_| {}).unwrap();
         let object = Self::segment(name);
         drop(std::fs::remove_file(self.path(&object)));
