@@ -245,7 +245,10 @@ fn no_backup(backups: &[BackupFacts], wanted: &Wanted) -> Refusal {
         Some(id) if known.is_empty() => Refusal::new(format!("there is no backup {id}, nor any other")),
         Some(id) => Refusal::new(format!("there is no backup {id}: there are {}", known.join(", "))),
         None if known.is_empty() => Refusal::new("there is no backup".to_owned()),
-        None => Refusal::new(format!("every backup is marked as damaged: {}", known.join(", "))),
+        None => Refusal::new(format!(
+            "every backup is marked as damaged: {}; --backup takes one all the same",
+            known.join(", ")
+        )),
     }
 }
 

@@ -60,6 +60,9 @@ fn server(error: &PostgresError) -> Option<&'static str> {
             "28P01" => {
                 "is the password right? in a passfile the database of a replication connection is called \"replication\""
             }
+            "55000" if source.message.contains("promoted") => {
+                "the standby has become a primary meanwhile: start the backup again"
+            }
             "55000" => "are wal_level at least \"replica\" and max_replication_slots above 0?",
             "57014" | "57P01" | "57P02" => {
                 "was the backup cancelled or the server stopped? a backup cannot be resumed: start it again"

@@ -141,7 +141,7 @@ fn judge(cluster: &Cluster<'_>, copy: &str, need: Need) -> Result<Option<Found>,
     };
     let summary = stored.summary();
     if summary.name != need.segment.to_string() {
-        return Ok(Some(Found::Damaged(format!("it says that it holds {}", summary.name))));
+        return Ok(Some(Found::Damaged(format!("it says that it holds {}", summary.name.escape_debug()))));
     }
     let Some(wal) = &summary.wal else {
         return Ok(Some(Found::Damaged("its summary says nothing about its records".to_owned())));

@@ -291,7 +291,7 @@ fn misnamed(cluster: &Cluster<'_>, object: &Listed, stored: &StoredWal<'_>) -> O
         }
     };
     if summary.name != name {
-        return Some((Kind::Misnamed, format!("it says that it holds {}", summary.name)));
+        return Some((Kind::Misnamed, format!("it says that it holds {}", summary.name.escape_debug())));
     }
     if let Some(digest) = digest.filter(|digest| !summary.blake3.starts_with(digest)) {
         return Some((Kind::Misnamed, format!("it holds digest {}, its name says {digest}", summary.blake3)));

@@ -78,12 +78,15 @@ impl WalSummary {
     }
 
     /// Whether what proves its frames, proves the whole too.
-    pub(super) fn is_proved_by_frames(&self) -> bool {
-        Self::format_of(&self.frames) > 1
+    pub fn is_proved_by_frames(&self) -> bool {
+        self.frames.len() == 1 || Self::format_of(&self.frames) > 1
     }
 
-    /// Whether the frames are those that subtrees can prove, and their values lead to the digest of the whole.
-    fn subtrees_are_sound(&self) -> bool {
+    /// Whether what is to prove the frames leads to the digest of the whole.
+    fn frames_are_sound(&self) -> bool {
+        if let [WalFrame { digest: WalFrameDigest::Blake3(digest), .. }] = &self.frames[..] {
+            return *digest == self.blake3;
+        }
         let Some(((last, others), first)) = self.frames.split_last().zip(self.frames.first()) else {
             return false;
         };
@@ -120,7 +123,7 @@ impl WalSummary {
         if raw != summary.size || too_big {
             return Err(RepositoryError::damaged(object, "its frames do not add up to its size"));
         }
-        if summary.is_proved_by_frames() && !summary.subtrees_are_sound() {
+        if summary.is_proved_by_frames() && !summary.frames_are_sound() {
             return Err(RepositoryError::damaged(object, "its frames' digests are not those of its whole"));
         }
         Ok(summary)

@@ -145,7 +145,7 @@ impl Cluster<'_> {
         match self.wal_summary(WalFileName::Segment(segment)) {
             Ok(summary) => Ok(summary.and_then(|summary| summary.wal)),
             // That is told where the segment is asked for.
-            Err(RepositoryError::Damaged { .. }) => Ok(None),
+            Err(RepositoryError::Damaged { .. } | RepositoryError::NewerFormat { .. }) => Ok(None),
             Err(error) => Err(error),
         }
     }

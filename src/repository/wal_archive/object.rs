@@ -106,16 +106,12 @@ impl<'s> StoredWal<'s> {
             sink(raw)?;
             at = end;
         }
-        if whole.is_some_and(|whole| whole.finalize().to_hex().as_str() != self.summary.blake3) {
-            let why = "its frames are whole, but together they are not what its summary says";
-            return Err(RepositoryError::damaged(self.url(), why).into());
-        }
-        Ok(())
+        Ok(self.prove_whole(whole)?)
     }
 
     /// Decodes some of its `frames`, in order, each checked before `sink` sees it and where it begins in the file. In
-    /// memory of the caller's that is used again, and for one who has no use for a digest of the whole: each frame has
-    /// its own, in the same summary and in order.
+    /// memory of the caller's that is used again. Where the frames [do not prove the
+    /// whole](WalSummary::is_proved_by_frames), none but all of them can be had, and the whole is checked at the end.
     pub fn decode_frames<E: From<RepositoryError>>(
         &self,
         frames: Range<usize>,
@@ -124,6 +120,10 @@ impl<'s> StoredWal<'s> {
         mut sink: impl FnMut(u64, &[u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let codec = |e| RepositoryError::codec(self.url(), e);
+        let mut whole = (!self.summary.is_proved_by_frames()).then(blake3::Hasher::new);
+        if whole.is_some() && frames != (0..self.summary.frames.len()) {
+            return Err(RepositoryError::damaged(self.url(), "a part of it proves nothing").into());
+        }
         let behind: u64 = self.summary.frames.iter().take(frames.end).map(|f| u64::from(f.stored)).sum();
         let mut bytes = Bytewise { of: self, end: self.frames_at + behind, ahead: (0, Bytes::new()) };
         let (mut at, mut begin) = (self.frames_at, 0);
@@ -132,9 +132,21 @@ impl<'s> StoredWal<'s> {
             if frames.contains(&number) {
                 let stored = bytes.get(at, end)?;
                 decoder.decode(&stored, frame.raw as usize, frame.proof(begin), raw).map_err(codec)?;
+                if let Some(whole) = &mut whole {
+                    whole.update(raw);
+                }
                 sink(begin, raw)?;
             }
             (at, begin) = (end, begin + u64::from(frame.raw));
+        }
+        Ok(self.prove_whole(whole)?)
+    }
+
+    /// `whole`: of all raw bytes, where nothing else proves them together.
+    fn prove_whole(&self, whole: Option<blake3::Hasher>) -> Result<(), RepositoryError> {
+        if whole.is_some_and(|whole| whole.finalize().to_hex().as_str() != self.summary.blake3) {
+            let why = "its frames are whole, but together they are not what its summary says";
+            return Err(RepositoryError::damaged(self.url(), why));
         }
         Ok(())
     }

@@ -19,7 +19,7 @@ impl Cluster<'_> {
         })?;
         let said = piece.summary();
         if said.name != name || said.size > self.segment_size().bytes() || said.size != to.0 - from.0 {
-            let why = format!("it says that it holds {} bytes of {}", said.size, said.name);
+            let why = format!("it says that it holds {} bytes of {}", said.size, said.name.escape_debug());
             return Err(RepositoryError::damaged(self.object_url(&name), why));
         }
         Ok(Some(piece))

@@ -70,8 +70,15 @@ impl Cluster<'_> {
         let summary = stored.summary();
         let system = summary.wal.as_ref().and_then(|wal| wal.system_identifier);
         let own = self.identity().system_identifier;
+        let whole = match file {
+            WalFileName::Segment(_) => Some(self.segment_size().bytes()),
+            _ => None,
+        };
         let why = if summary.name != file.to_string() {
-            format!("it says that it holds {}", summary.name)
+            // Whatever stands there, a terminal is to show it and not to obey it.
+            format!("it says that it holds {}", summary.name.escape_debug())
+        } else if let Some(whole) = whole.filter(|whole| *whole != summary.size) {
+            format!("it has {} bytes instead of {whole}", summary.size)
         } else if let Some(other) = system.filter(|system| *system != own) {
             format!("it holds WAL of the system {other}, not of {own}")
         } else if let Some(size) = size.filter(|size| *size < stored.stored_size()) {

@@ -9,7 +9,7 @@ use pitr::types::{Lsn, WalFileName};
 use pitr::wal::SegmentScanner;
 
 use super::restore;
-use super::world::{Answer, World, object, repository, segment_bytes, segment_object, write};
+use super::world::{Answer, World, object, object_of, repository, segment_bytes, segment_object, write};
 use crate::support::wait_until;
 
 #[test]
@@ -98,7 +98,7 @@ fn what_the_server_waits_for_is_fetched_beside_requests_that_stall() {
 #[test]
 fn a_damaged_copy_is_never_handed_out_nor_anything_cut_off_or_of_another_file_or_system() {
     let world = World::new(1);
-    world.archive(1, 1..10);
+    world.archive(1, 1..12);
     let (flipped, short, other, stranger, cut) =
         (world.name(1, 2), world.name(1, 3), world.name(1, 4), world.name(1, 5), world.name(1, 6));
     let mut bytes = std::fs::read(world.object(flipped)).unwrap();
@@ -115,15 +115,35 @@ fn a_damaged_copy_is_never_handed_out_nor_anything_cut_off_or_of_another_file_or
     let whole = WalContent::from(&scanner.finish());
     let content = WalContent { cut_off_at: Some(Lsn(cut.start(world.size).unwrap().0 + 64)), ..whole };
     write(&world.object(cut), &object(&cut.to_string(), &raw, Some(content)));
+    // Whole frames, in format 1, that together are not what the summary says: in another order, and an only one.
+    let (order, only) = (world.name(1, 7), world.name(1, 8));
+    for segment in [order, only] {
+        let raw = segment_bytes(segment, world.size, super::world::SYSTEM);
+        let mut scanner = SegmentScanner::new(segment, world.size);
+        scanner.push(&raw);
+        let content = Some(WalContent::from(&scanner.finish()));
+        let quarter = raw.len() / 4;
+        let mut chunks: Vec<&[u8]> = raw.chunks(quarter).collect();
+        chunks.swap(0, 3);
+        let mut altered = raw.clone();
+        altered[quarter] ^= 1;
+        let name = segment.to_string();
+        let object = if segment == order {
+            object_of(&name, chunks.into_iter(), &raw, content)
+        } else {
+            object_of(&name, std::iter::once(&altered[..]), &raw, content)
+        };
+        write(&world.object(segment), &object);
+    }
 
-    let window = world.window(8);
+    let window = world.window(10);
     assert!(restore(&world, &window, world.name(1, 1)));
     // They do not stop the window.
     wait_until("what is behind them is there", 20, || world.ahead().len() == 3);
-    for segment in [flipped, short, other, stranger, cut] {
+    for segment in [flipped, short, other, stranger, cut, order, only] {
         assert_eq!(window.take(WalFileName::Segment(segment)), None, "{segment}");
     }
-    for number in 7..10 {
+    for number in 9..12 {
         assert!(restore(&world, &window, world.name(1, number)));
     }
 }

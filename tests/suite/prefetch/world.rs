@@ -300,9 +300,19 @@ pub(super) fn segment_object(segment: SegmentName, size: SegmentSize, system: u6
 }
 
 pub(super) fn object(name: &str, bytes: &[u8], wal: Option<WalContent>) -> Vec<u8> {
+    object_of(name, bytes.chunks(4 << 20), bytes, wal)
+}
+
+/// With frames of these bytes, each with its digest, and the digest of the whole of those.
+pub(super) fn object_of<'b>(
+    name: &str,
+    chunks: impl Iterator<Item = &'b [u8]>,
+    bytes: &[u8],
+    wal: Option<WalContent>,
+) -> Vec<u8> {
     let (mut body, mut frames) = (Vec::new(), Vec::new());
     let mut encoder = FrameEncoder::new(1).unwrap();
-    for chunk in bytes.chunks(4 << 20) {
+    for chunk in chunks {
         let stored = encoder.append(chunk, &mut body).unwrap();
         frames.push(WalFrame {
             raw: u32::try_from(chunk.len()).unwrap(),

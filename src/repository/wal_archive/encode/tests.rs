@@ -183,8 +183,21 @@ fn what_was_written_with_a_digest_of_each_frame_stays_readable() {
         frame.insert("blake3".to_owned(), crate::codec::blake3_hex(part).into());
     }
     assert_eq!(read_back(&summary, &stored).unwrap(), raw);
-    // Their own digests say nothing of the whole.
+    // Their own digests say nothing of the whole, and a part of them nothing at all.
+    let some = |summary: &serde_json::Value, frames| {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = FsStorage::new(dir.path());
+        let mut object = encode_skippable(&serde_json::to_vec(summary).unwrap()).unwrap();
+        object.extend(stored.concat());
+        std::fs::write(dir.path().join("x"), object).unwrap();
+        let mut decoder = crate::codec::FrameDecoder::new().unwrap();
+        let opened = StoredWal::open(&storage, "x", true).unwrap().unwrap();
+        opened.decode_frames(frames, &mut decoder, &mut Vec::new(), |_, _| Ok::<_, RepositoryError>(()))
+    };
+    some(&summary, 0..4).unwrap();
+    assert!(matches!(some(&summary, 0..3), Err(RepositoryError::Damaged { .. })));
     summary["blake3"] = crate::codec::blake3_hex(b"").into();
+    assert!(matches!(some(&summary, 0..4), Err(RepositoryError::Damaged { .. })));
     assert!(matches!(read_back(&summary, &stored), Err(RepositoryError::Damaged { .. })));
 }
 
@@ -197,6 +210,9 @@ fn one_frame_is_proved_by_the_digest_of_the_whole() {
         assert_eq!(summary["frames"][0]["blake3"], summary["blake3"]);
         assert_eq!(summary["blake3"], crate::codec::blake3_hex(&raw));
         assert_eq!(read_back(&summary, &stored).unwrap(), raw);
+        let mut other = summary;
+        other["blake3"] = crate::codec::blake3_hex(b"other").into();
+        assert!(matches!(read_back(&other, &stored), Err(RepositoryError::Damaged { .. })));
     }
 }
 

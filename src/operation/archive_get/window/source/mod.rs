@@ -245,7 +245,8 @@ impl Source {
         abandoned: &(dyn Fn() -> bool + Sync),
     ) -> Result<(), Stop> {
         let frames = object.summary().frames.len();
-        let share = frames.div_ceil(self.cores).max(1);
+        let cores = if object.summary().is_proved_by_frames() { self.cores } else { 1 };
+        let share = frames.div_ceil(cores).max(1);
         std::thread::scope(|scope| {
             let part = |from: usize| {
                 let part = from..(from + share).min(frames);
