@@ -236,6 +236,16 @@ fn damage_between_two_segments_is_no_end_either() {
     assert!(said.contains(&format!("which begins in {name} and ends here, has a wrong checksum")), "{said}");
     push(&good);
     assert!(!pitr.run(["verify"]).stdout.contains("wrong checksum"));
+    // Where one of the two is of a later version nothing is known of the record, and of the others all.
+    let stored = std::fs::read(object(&name)).unwrap();
+    let mut later = stored.clone();
+    let at = later.windows(9).position(|w| w == b"\"format\":").unwrap();
+    later[at + 9] = b'9';
+    std::fs::write(object(&name), later).unwrap();
+    let verified = pitr.run(["verify"]);
+    verified.expect_code(3);
+    assert!(verified.stdout.contains("newer-format"), "{verified:?}");
+    std::fs::write(object(&name), stored).unwrap();
     recovery.recovers();
 }
 
