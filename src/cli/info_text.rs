@@ -73,8 +73,7 @@ pub(super) fn words(cluster: &Value, now: Moment) -> String {
     if windows.is_empty() && !backups.is_empty() {
         let damaged = backups.iter().all(|b| b.get("status").and_then(Value::as_str) == Some("damaged"));
         lines.push(if damaged {
-            "  NOTHING can be restored but what is marked as damaged (restore --backup ID takes it)"
-                .to_owned()
+            "  NOTHING can be restored without --backup: every backup is marked as damaged".to_owned()
         } else {
             "  NOTHING can be restored: the WAL of no backup is whole".to_owned()
         });

@@ -121,6 +121,14 @@ fn damaged_pages_fail_the_backup_unless_it_is_to_be_kept() {
     assert!(kept.stdout.contains("kept although the server found damaged pages"), "{}", kept.stdout);
     let info: serde_json::Value = serde_json::from_str(&pitr.ok(["info", "--json"])).unwrap();
     assert_eq!(info["clusters"][0]["backups"][0]["status"], "damaged");
+    let said = pitr.ok(["info"]);
+    assert!(said.contains("without --backup: every backup is marked as damaged"), "{said}");
+    let copy = format!("--to={}", dir.join("copy").display());
+    let refused = pitr.run(["restore", &copy, "--target=immediate"]);
+    refused.expect_code(1);
+    refused.expect_said("--backup takes one all the same");
+    let id = info["clusters"][0]["backups"][0]["id"].as_str().unwrap();
+    pitr.ok(["restore", &copy, "--target=immediate", &format!("--backup={id}")]);
 }
 
 #[test]

@@ -169,6 +169,7 @@ fn a_standby_that_is_promoted_meanwhile_means_a_clear_error_and_no_backup() {
     standby.promote();
     let said = said(child);
     assert!(said.contains("the standby was promoted during online backup"), "{said}");
+    assert!(said.contains("has become a primary meanwhile: start the backup again"), "{said}");
     assert_eq!(listed(&pitr).0.len(), 0);
     no_traces(&standby);
     let backup = take(&pitr, &["--wal=include"]);

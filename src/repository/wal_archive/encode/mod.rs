@@ -84,6 +84,9 @@ impl<'p> EncodedFrames<'p> {
             alone(intake, body, encoding)
         };
         let (intake, body, stored) = encoded.map_err(|(action, e)| local(action)(e))?;
+        if intake.frames.len() != stored.len() {
+            return Err(local("compress")(std::io::Error::other("a frame is missing")));
+        }
         let Digests { blake3, subtrees } = intake.digests.finish();
         let mut subtrees = subtrees.into_iter();
         let digest = || match subtrees.next() {
