@@ -44,9 +44,12 @@ impl Reins {
         self.cancel.load(Ordering::Relaxed)
     }
 
-    /// Whether the stream has ended by a failure.
-    pub(super) fn failed(&self) -> bool {
-        self.failed.load(Ordering::Relaxed)
+    /// Whether the stream has ended by a failure: there is no use in going on then.
+    pub(super) fn check(&self) -> Result<(), BackupError> {
+        if self.failed.load(Ordering::Relaxed) {
+            return Err(BackupError::local("go on")("the WAL stream has failed"));
+        }
+        Ok(())
     }
 
     fn stop(&self) -> Option<Lsn> {

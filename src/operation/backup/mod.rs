@@ -1,8 +1,8 @@
 //! `pitr backup`: a base backup over the replication protocol, stored while it arrives.
 //!
 //! A byte's way: socket → frames of 4 MiB, with the tar's entries and their checksums noted on the way
-//! ([`intake`]) → compressed on several threads → written in order into parts ([`pipeline`]), of every
-//! repository ([`destinations`]). The manifest comes last and is compared with what was noted ([`join`]).
+//! ([`intake`]), each compressed by the thread that received it ([`pipeline`]) → written in order into parts
+//! ([`in_order`]), of every repository ([`destinations`]). The manifest comes last and is compared with what was noted ([`join`]).
 //! Then the index and the manifest are stored, the WAL that the backup needs is waited for ([`wal`]) or was
 //! brought along meanwhile (`include`), and one small object makes it a backup.
 //!
@@ -11,6 +11,7 @@
 mod catalogue;
 mod destinations;
 mod error;
+mod in_order;
 mod include;
 mod intake;
 mod join;

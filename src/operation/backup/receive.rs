@@ -4,8 +4,9 @@ use tokio::runtime::Runtime;
 
 use super::destinations::Destinations;
 use super::include::Reins;
-use super::intake::{Intake, IntakeError};
+use super::intake::{Intake, unexpected};
 use super::join::ManifestJoin;
+use super::pipeline::Archives;
 use super::{BackupError, BackupOptions, Monitor, pipeline};
 use crate::pgdata::backup_manifest::Manifest;
 use crate::postgres::PostgresError;
@@ -30,94 +31,61 @@ pub(super) struct Received {
 pub(super) fn receive(
     runtime: &Runtime,
     stream: &mut BaseBackup<'_>,
-    (destinations, id): (&Destinations<'_>, &BackupId),
+    to: (&Destinations<'_>, &BackupId),
     options: &BackupOptions,
     reins: &Reins,
     clock: &dyn Fn() -> Moment,
     monitor: &dyn Monitor,
 ) -> Result<Received, BackupError> {
-    let failure = pipeline::FirstFailure::default();
-    let result = std::thread::scope(|scope| {
-        let (feed, stored) = pipeline::start(scope, destinations, id, options, monitor, &failure)?;
-        let mut intake = Some(Intake::new(feed, monitor));
-        let mut stored = Some(stored);
-        let mut joined = None;
-        let mut stop = None;
-        let damage = loop {
-            if reins.failed() {
-                return Err(BackupError::local("go on")("the WAL stream has failed"));
-            }
-            let mut nowhere = Vec::new();
-            let (room, most) = match &mut intake {
-                Some(intake) => intake.room().map_err(|e| cause(e, &failure))?,
-                None => (&mut nowhere, 0),
-            };
-            let event = match runtime.block_on(stream.next(room, most)) {
-                Ok(Some(event)) => event,
-                Ok(None) => break Vec::new(),
-                Err(e) => break damage(e, stop.is_some(), stream, options.keep_damaged)?,
-            };
-            match event {
-                BaseBackupEvent::Archive { name, location } => {
-                    let intake = intake.as_mut().ok_or_else(|| unexpected("a second archive"))?;
-                    intake.archive(name, location).map_err(|e| cause(e, &failure))?;
-                }
-                BaseBackupEvent::Data => {
-                    let intake = intake.as_mut().ok_or_else(|| unexpected("data after the manifest"))?;
-                    intake.data().map_err(|e| cause(e, &failure))?;
-                }
-                BaseBackupEvent::Manifest(bytes) => {
-                    if let (Some(done), Some(handle)) = (intake.take(), stored.take()) {
-                        let (_, files) = done.finish().map_err(|e| cause(e, &failure))?;
-                        let stored = handle.join().ok().flatten();
-                        let stored = stored.ok_or_else(|| cause(IntakeError::Stopped, &failure))?;
-                        joined = Some((
-                            ManifestJoin::new(&stored.index, options.level, &options.temp_dir)?,
-                            stored,
-                            files,
-                        ));
-                    }
-                    let (join, ..) = joined.as_mut().ok_or_else(|| unexpected("a manifest"))?;
-                    join.push(&bytes)?;
-                }
-                BaseBackupEvent::End { lsn, timeline } => stop = Some(((lsn, timeline), clock())),
-                BaseBackupEvent::Progress(_) => {}
-                BaseBackupEvent::Start { .. } => return Err(unexpected("a second start").into()),
-            }
-        };
-        let (join, stored, files) = joined.ok_or_else(|| unexpected("no manifest"))?;
-        let (manifest, manifest_spool) = join.finish()?;
-        let (stop, stop_time) = stop.ok_or_else(|| unexpected("no end of the backup"))?;
-        Ok(Received {
-            archives: stored.archives,
-            index: stored.index,
-            manifest,
-            manifest_spool,
-            stop,
-            stop_time,
-            files,
-            damage,
-        })
-    });
+    let intake = Intake::new(runtime, stream, reins, monitor);
+    let received = pipeline::run(intake, to, options, monitor)
+        .and_then(|archives| finish(runtime, stream, archives, options, reins, clock));
     for notice in stream.take_notices() {
         if notice.severity == "WARNING" {
             monitor.warning(&notice.message);
         }
     }
-    result
+    received
 }
 
-fn unexpected(what: &str) -> PostgresError {
-    PostgresError::Protocol(what.to_owned())
-}
-
-fn cause(error: IntakeError, failure: &pipeline::FirstFailure) -> BackupError {
-    match error {
-        IntakeError::Stream(e) => e,
-        IntakeError::Stopped => failure.take().unwrap_or_else(|| {
-            BackupError::local("go on")("a thread of the backup has ended without saying why")
-        }),
-    }
+/// What comes behind the archives: the manifest, and the backup's end.
+fn finish(
+    runtime: &Runtime,
+    stream: &mut BaseBackup<'_>,
+    archives: Archives,
+    options: &BackupOptions,
+    reins: &Reins,
+    clock: &dyn Fn() -> Moment,
+) -> Result<Received, BackupError> {
+    let Archives { stored, files, manifest } = archives;
+    let mut join = ManifestJoin::new(&stored.index, options.level, &options.temp_dir)?;
+    join.push(&manifest)?;
+    let mut stop = None;
+    let damage = loop {
+        reins.check()?;
+        match runtime.block_on(stream.next(&mut Vec::new(), 0)) {
+            Ok(Some(BaseBackupEvent::Manifest(bytes))) => join.push(&bytes)?,
+            Ok(Some(BaseBackupEvent::End { lsn, timeline })) => stop = Some(((lsn, timeline), clock())),
+            Ok(Some(BaseBackupEvent::Progress(_))) => {}
+            Ok(Some(BaseBackupEvent::Archive { .. })) => return Err(unexpected("a second archive").into()),
+            Ok(Some(BaseBackupEvent::Data)) => return Err(unexpected("data after the manifest").into()),
+            Ok(Some(BaseBackupEvent::Start { .. })) => return Err(unexpected("a second start").into()),
+            Ok(None) => break Vec::new(),
+            Err(e) => break damage(e, stop.is_some(), stream, options.keep_damaged)?,
+        }
+    };
+    let (manifest, manifest_spool) = join.finish()?;
+    let (stop, stop_time) = stop.ok_or_else(|| unexpected("no end of the backup"))?;
+    Ok(Received {
+        archives: stored.archives,
+        index: stored.index,
+        manifest,
+        manifest_spool,
+        stop,
+        stop_time,
+        files,
+        damage,
+    })
 }
 
 /// An error at the stream's end: the server reports damaged pages after it has sent everything.
