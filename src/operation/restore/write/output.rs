@@ -28,8 +28,9 @@ pub(super) struct Output {
 pub(super) enum Place {
     /// All of it lies in one frame: whoever has that makes the file.
     Later,
-    /// Made already, because several threads write it.
-    Open(File),
+    /// Made already, because several threads write it: in turn, as the file system lets one at a time into a file, and
+    /// those that meet at its lock wait longer than they work.
+    Open(Mutex<File>),
     /// Held back until everything else is on the disk.
     Memory(Mutex<Vec<u8>>),
 }
@@ -47,11 +48,6 @@ impl Output {
         Ok(durable::create_file(&self.path, self.mode, self.owner)?)
     }
 
-    /// Whether several threads hold pieces of it.
-    pub(super) fn is_shared(&self) -> bool {
-        matches!(self.place, Place::Open(_))
-    }
-
     /// Writes a piece, of which `sum` is the CRC32C; the last one also proves the whole.
     pub(super) fn write(&self, at: u64, bytes: &[u8], sum: u32) -> Result<(), RestoreError> {
         let failed = |e| RestoreError::file("write", &self.path)(e);
@@ -59,7 +55,10 @@ impl Output {
             Place::Memory(held) => {
                 held.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
             }
-            Place::Open(file) => file.write_all_at(bytes, at).map_err(failed)?,
+            Place::Open(file) => {
+                let file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                file.write_all_at(bytes, at).map_err(failed)?;
+            }
             Place::Later => self.create()?.write_all_at(bytes, at).map_err(failed)?,
         }
         let mut parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner);

@@ -213,7 +213,7 @@ impl<'a> Schedule<'a> {
             parts: Mutex::new(Parts::default()),
         };
         if !whole {
-            output.place = Place::Open(output.create()?);
+            output.place = Place::Open(Mutex::new(output.create()?));
         }
         Ok(output)
     }
