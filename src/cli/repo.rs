@@ -86,11 +86,15 @@ fn ls(repository: &Repository, folder: &str, as_json: bool) -> anyhow::Result<()
         }
         count += 1;
     };
-    // One object by its whole name; a folder is none.
-    let single = if name.is_empty() { None } else { repository.storage().size(name)? };
-    match single {
-        Some(size) => show(name, size),
-        None => repository.storage().list(&prefix, None, &mut |object| show(&object.name, object.size))?,
+    // One object by its whole name. A folder is none, and in a directory no name for one: what is below it counts.
+    match if name.is_empty() { Ok(None) } else { repository.storage().size(name) } {
+        Ok(Some(size)) => show(name, size),
+        none => {
+            repository.storage().list(&prefix, None, &mut |object| show(&object.name, object.size))?;
+            if count == 0 {
+                none?;
+            }
+        }
     }
     match (count, as_json) {
         (0, _) if !name.is_empty() => bail!("there is nothing below {}/{name}", repository.url()),

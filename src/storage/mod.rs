@@ -74,7 +74,8 @@ pub trait Storage: Send + Sync + std::fmt::Debug {
         writer.commit()
     }
 
-    /// The whole object.
+    /// The whole object. A name with which only others begin (`a` where there is `a/b`) is absent in a bucket, and an
+    /// error in a directory: no two names are made like that, so something has taken the object's place.
     fn read(&self, name: &str) -> Result<Option<Bytes>, StorageError>;
 
     /// Part of an object: shorter than asked for where the object ends early, empty past its end.

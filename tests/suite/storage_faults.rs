@@ -157,6 +157,24 @@ fn a_link_that_leads_to_nothing_is_no_absence() {
 }
 
 #[test]
+fn a_directory_in_an_objects_place_is_no_absence() {
+    let dir = tempfile::tempdir().unwrap();
+    let storage = FsStorage::new(dir.path());
+    storage.create("wal/1/a", Bytes::from_static(b"x")).unwrap();
+    for object in ["wal/1", "wal"] {
+        for error in [
+            storage.read(object).map(drop).unwrap_err(),
+            storage.read_range(object, 0..1).map(drop).unwrap_err(),
+            storage.size(object).map(drop).unwrap_err(),
+        ] {
+            assert_eq!(error.kind, StorageErrorKind::Permanent, "{}", text(&error));
+            assert!(text(&error).contains("a directory"), "{}", text(&error));
+        }
+        assert_ne!(storage.create(object, Bytes::from_static(b"y")).ok(), Some(Created::New));
+    }
+}
+
+#[test]
 fn not_modified_is_an_answer_only_about_what_was_read() {
     // Nobody has asked whether it has changed.
     let (_server, storage) = answering(Answer::Bare(304));

@@ -108,15 +108,13 @@ impl FsStorage {
             Err(errno) => return Err(self.error(action, name, errno.into())),
         };
         let stat = rustix::fs::fstat(&file).map_err(|e| self.error(action, name, e.into()))?;
-        match FileType::from_raw_mode(stat.st_mode) {
-            FileType::RegularFile => Ok(Some((file, u64::try_from(stat.st_size).unwrap_or(0)))),
-            // A folder of that name is not an object of that name, as in a bucket.
-            FileType::Directory => Ok(None),
-            _ => {
-                let why = "not a regular file";
-                Err(StorageError::new(StorageErrorKind::Permanent, action, self.object(name), why))
-            }
-        }
+        // Whatever else has taken an object's place has not proved that it never was there.
+        let why = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::RegularFile => return Ok(Some((file, u64::try_from(stat.st_size).unwrap_or(0)))),
+            FileType::Directory => "a directory, and not a file",
+            _ => "not a regular file",
+        };
+        Err(StorageError::new(StorageErrorKind::Permanent, action, self.object(name), why))
     }
 
     /// "No such file" is also the answer of a link that leads to nothing: a part of the archive that was moved to another
