@@ -133,6 +133,11 @@ fn no_state_of_a_directory_opens_a_server_in_recovery() {
         // Damage is no lost connection, whatever a standby may do without one.
         recovery.must_not_open(case, &absent);
     }
+    std::fs::remove_file(&object).unwrap();
+    std::fs::create_dir(&object).unwrap();
+    let log = recovery.must_not_open("a directory in the object's place", &get);
+    assert!(log.contains("a directory, and not a file"), "{log}");
+    std::fs::remove_dir(&object).unwrap();
     std::fs::write(&object, good).unwrap();
     recovery.recovers();
 }
