@@ -9,6 +9,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
@@ -218,15 +219,14 @@ impl Segments<'_> {
                             let what = format!("WAL from {start}, not from {at}");
                             return Err(PostgresError::Protocol(what).into());
                         }
-                        tell |= self.take(&bytes, sink)?;
+                        tell |= self.take(&bytes, sink, clock)?;
                     }
                     WalEvent::KeepAlive { reply, .. } => tell |= reply,
                     WalEvent::EndOfTimeline { next, at } => return Ok(Some((next, at))),
                 },
             }
             if tell {
-                let written = self.start.plus(self.filled);
-                let flushed = if self.synchronous { Lsn(0) } else { self.start };
+                let (written, flushed) = self.position();
                 self.runtime.block_on(self.stream.reply(written, flushed, clock()))?;
                 told = Instant::now();
             }
@@ -234,7 +234,12 @@ impl Segments<'_> {
     }
 
     /// Whether a segment was completed, and is durable.
-    fn take(&mut self, mut bytes: &[u8], sink: StreamedWal<'_>) -> Result<bool, BackupError> {
+    fn take(
+        &mut self,
+        mut bytes: &[u8],
+        sink: StreamedWal<'_>,
+        clock: &dyn Fn() -> Moment,
+    ) -> Result<bool, BackupError> {
         let local = BackupError::local("buffer WAL");
         let mut completed = false;
         while !bytes.is_empty() {
@@ -246,13 +251,45 @@ impl Segments<'_> {
             self.filled += now.len() as u64;
             bytes = later;
             if self.filled == self.size.bytes() {
-                sink.segment(self.name(), &self.buffer)?;
+                self.store(sink, clock)?;
                 self.start = self.start.plus(self.size.bytes());
                 self.filled = 0;
                 completed = true;
             }
         }
         Ok(completed)
+    }
+
+    /// Stores the segment, and tells the server meanwhile that somebody is there: a store may take longer, as it is
+    /// tried again, than the server waits for a word (`wal_sender_timeout`).
+    fn store(&mut self, sink: StreamedWal<'_>, clock: &dyn Fn() -> Moment) -> Result<(), BackupError> {
+        const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+        let (name, (written, flushed)) = (self.name(), self.position());
+        let (buffer, stream, runtime) = (&self.buffer, &mut self.stream, self.runtime);
+        std::thread::scope(|scope| {
+            let (tell, told) = channel();
+            scope.spawn(move || tell.send(sink.segment(name, buffer)));
+            let mut lost = Ok(());
+            loop {
+                match told.recv_timeout(SIGN_OF_LIFE) {
+                    // What was received is stored, whatever became of the connection.
+                    Ok(stored) => return stored.and(lost),
+                    Err(RecvTimeoutError::Timeout) if lost.is_ok() => {
+                        let reply = stream.reply(written, flushed, clock());
+                        lost = runtime.block_on(reply).map_err(BackupError::from);
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                    Err(RecvTimeoutError::Disconnected) => {
+                        return Err(BackupError::local("store WAL")("its thread has panicked"));
+                    }
+                }
+            }
+        })
+    }
+
+    /// Up to where WAL was received, and up to where it is durable.
+    fn position(&self) -> (Lsn, Lsn) {
+        (self.start.plus(self.filled), if self.synchronous { Lsn(0) } else { self.start })
     }
 
     fn piece(&self, sink: StreamedWal<'_>) -> Result<(), BackupError> {
