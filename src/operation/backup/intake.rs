@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::runtime::Runtime;
 
+use super::failure::FirstFailure;
 use super::include::Reins;
 use super::{BackupError, Monitor};
 use crate::codec::MAX_FRAME_RAW;
@@ -81,21 +82,25 @@ impl<'a, 'c> Intake<'a, 'c> {
         }
     }
 
-    /// What comes next, and its number; a frame's bytes are in `raw` then. `None` behind the last archive, and once a
-    /// call has failed.
-    pub(super) fn job(&mut self, raw: &mut Vec<u8>) -> Result<Option<(u64, Job)>, BackupError> {
+    /// What comes next, and its number; a frame's bytes are in `raw` then. `None` behind the last archive, and once
+    /// anything has failed.
+    pub(super) fn job(
+        &mut self,
+        raw: &mut Vec<u8>,
+        failure: &FirstFailure,
+    ) -> Result<Option<(u64, Job)>, BackupError> {
         raw.clear();
-        if self.over {
+        if self.over || failure.is_stopped() {
             return Ok(None);
         }
         self.over = true;
-        let Some(job) = self.read(raw)? else { return Ok(None) };
+        let Some(job) = self.read(raw, failure)? else { return Ok(None) };
         self.over = false;
         self.jobs += 1;
         Ok(Some((self.jobs - 1, job)))
     }
 
-    fn read(&mut self, raw: &mut Vec<u8>) -> Result<Option<Job>, BackupError> {
+    fn read(&mut self, raw: &mut Vec<u8>, failure: &FirstFailure) -> Result<Option<Job>, BackupError> {
         loop {
             if let Some((name, location)) = self.next.take() {
                 self.archive = Some((name.clone(), TarReader::new()));
@@ -106,7 +111,15 @@ impl<'a, 'c> Intake<'a, 'c> {
             }
             self.reins.check()?;
             let seen = raw.len();
-            match self.runtime.block_on(self.stream.next(raw, FRAME.min(seen + PIECE)))? {
+            let event = self.runtime.block_on(async {
+                tokio::select! {
+                    biased;
+                    () = failure.stopped() => None,
+                    event = self.stream.next(raw, FRAME.min(seen + PIECE)) => Some(event),
+                }
+            });
+            let Some(event) = event else { return Ok(None) };
+            match event? {
                 Some(BaseBackupEvent::Data) => {
                     let new = raw.get(seen..).unwrap_or_default();
                     self.index(new)?;

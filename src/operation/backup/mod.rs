@@ -11,6 +11,7 @@
 mod catalogue;
 mod destinations;
 mod error;
+mod failure;
 mod in_order;
 mod include;
 mod intake;

@@ -14,6 +14,7 @@ use std::sync::{Mutex, PoisonError};
 use bytes::Bytes;
 
 use super::destinations::{Destinations, OpenPart};
+use super::failure::FirstFailure;
 use super::in_order::{Done, Ordered, Stored};
 use super::intake::{FRAME, Intake, Job, unexpected};
 use super::{BackupError, BackupOptions, Monitor};
@@ -28,23 +29,6 @@ pub(super) struct Archives {
     pub(super) files: u64,
     /// What came behind them: the first bytes of the manifest.
     pub(super) manifest: Bytes,
-}
-
-/// The first failure of any thread: what the others say after it is only an echo.
-#[derive(Debug, Default)]
-struct FirstFailure(Mutex<Option<BackupError>>);
-
-impl FirstFailure {
-    fn set(&self, error: BackupError) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-    }
-
-    fn take(self) -> BackupError {
-        let first = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
-        first.unwrap_or_else(|| {
-            BackupError::local("go on")("a thread of the backup has ended without saying why")
-        })
-    }
 }
 
 /// Where the threads get their work from, one at a time.
@@ -75,7 +59,7 @@ pub(super) fn run(
             let (source, failure, to_writer) = (&source, &failure, to_writer.clone());
             scope.spawn(move || {
                 let _alarm = Alarm(to_writer.clone());
-                if let Err(e) = work(source, &to_writer, level) {
+                if let Err(e) = work(source, &to_writer, level, failure) {
                     failure.set(e);
                     drop(to_writer.send((0, Done::Failed)));
                 }
@@ -95,8 +79,11 @@ pub(super) fn run(
         });
         let ordered = Ordered::new(destinations, id, index, to_committer, monitor);
         let stored = ordered.run(&done, &give_back);
-        // The threads wait for either, and must not if there is nobody any more.
+        // The threads wait for either, or for the server, and must not if there is nobody any more.
         drop((done, give_back));
+        if stored.is_err() {
+            failure.stop();
+        }
         // Not before the last part is durable is anything said to be stored.
         let committed = committer.join().unwrap_or(false);
         match stored {
@@ -133,6 +120,7 @@ fn work(
     source: &Mutex<Source<'_, '_>>,
     to_writer: &Sender<(u64, Done)>,
     level: i32,
+    failure: &FirstFailure,
 ) -> Result<(), BackupError> {
     let mut encoder = FrameEncoder::new(level).map_err(BackupError::local("compress"))?;
     let mut raw = Vec::with_capacity(FRAME);
@@ -140,7 +128,7 @@ fn work(
         let mut turn = source.lock().unwrap_or_else(PoisonError::into_inner);
         // In the order of the frames, or later ones could take all of them while the writer waits for this one.
         let Ok(mut stored) = turn.empty.recv() else { return Ok(()) };
-        let Some((number, job)) = turn.intake.job(&mut raw)? else { return Ok(()) };
+        let Some((number, job)) = turn.intake.job(&mut raw, failure)? else { return Ok(()) };
         drop(turn);
         let done = match job {
             Job::Archive { name, location } => Done::Archive { name, location, buffer: stored },

@@ -24,6 +24,16 @@ use crate::support::{Answer, BrokenS3, Pitr, S3Kind, S3Server, Server, TestDir};
 #[derive(Debug, Default)]
 struct NotRolledUp(AtomicU64);
 
+/// How far a backup was.
+#[derive(Debug, Default)]
+struct Received(AtomicU64);
+
+impl Monitor for Received {
+    fn received(&self, bytes: u64) {
+        self.0.fetch_max(bytes, Ordering::Relaxed);
+    }
+}
+
 impl Monitor for NotRolledUp {
     fn warning(&self, text: &str) {
         if text.starts_with("the backup is complete, but") {
@@ -44,14 +54,15 @@ fn threads() -> usize {
 
 /// One backup over this storage, the repository's identity included.
 fn over(storage: Arc<dyn Storage>, connection: &ConnInfo, dir: &TestDir) -> Result<Taken, String> {
-    watched(storage, connection, dir, &NotRolledUp::default())
+    watched(storage, connection, dir, None, &NotRolledUp::default())
 }
 
 fn watched(
     storage: Arc<dyn Storage>,
     connection: &ConnInfo,
     dir: &TestDir,
-    monitor: &NotRolledUp,
+    max_rate: Option<u32>,
+    monitor: &dyn Monitor,
 ) -> Result<Taken, String> {
     let text = |e: &dyn std::error::Error| {
         let mut text = e.to_string();
@@ -77,7 +88,7 @@ fn watched(
         label: "faulty".to_owned(),
         annotations: Default::default(),
         checkpoint: Checkpoint::Fast,
-        max_rate: None,
+        max_rate,
         wal_timeout: Duration::from_secs(30),
         keep_damaged: false,
         catalogue: true,
@@ -149,7 +160,7 @@ impl Faults {
             let storage = Arc::new(FaultyStorage::new(FsStorage::new(self.dir.join("repo"))));
             storage.on(None, k, fault);
             let watched_over = Arc::clone(&storage) as Arc<dyn Storage>;
-            let result = watched(watched_over, &self.connection, &self.dir, &monitor);
+            let result = watched(watched_over, &self.connection, &self.dir, None, &monitor);
             hit += u64::from(storage.total() >= k);
             failed += u64::from(result.is_err());
             self.judge(&format!("{fault:?} at call {k}"), &result);
@@ -209,11 +220,61 @@ fn what_passes_within_the_budget_costs_no_backup_for_every_call() {
 }
 
 #[test]
+fn what_cannot_be_stored_is_not_received_any_more() {
+    let faults = Faults::new();
+    faults.counted();
+    let faulty = FaultyStorage::new(FsStorage::new(faults.dir.join("repo")));
+    // The first part, for which a frame of 4 MiB is ready then. The server takes as long for another one.
+    faulty.on(Some(Call::Begin), 1, Fault::Fail(StorageErrorKind::Full));
+    let received = Received::default();
+    let result = watched(Arc::new(faulty), &faults.connection, &faults.dir, Some(2048), &received);
+    let received = received.0.into_inner() >> 10;
+    assert!(result.as_ref().is_err_and(|e| e.contains("/base/")), "{result:?}");
+    assert!((4096..6144).contains(&received), "{received} KiB");
+    faults.judge("full", &result);
+}
+
+#[test]
 fn what_is_read_short_is_never_taken_for_what_is_there() {
     let faults = Faults::new();
     for length in [0, 7] {
         faults.every_call(Fault::Truncate(length));
     }
+}
+
+#[test]
+fn a_bucket_that_takes_longer_than_the_server_waits_for_a_word_costs_no_backup() {
+    let dir = TestDir::new();
+    let server =
+        Server::build(&dir, "primary").initdb("--wal-segsize=1").set("wal_sender_timeout", "2s").start();
+    let store = S3Server::start(S3Kind::Ceph);
+    let slow = AtomicUsize::new(0);
+    let proxy = BrokenS3::start(Some(&store.endpoint), move |first, _| {
+        let wal = first.starts_with("PUT") && first.contains("/wal/");
+        if wal && slow.fetch_add(1, Ordering::Relaxed) == 0 {
+            std::thread::sleep(Duration::from_secs(6));
+        }
+        Answer::PassOn
+    });
+    let mut pitr =
+        Pitr::new(&dir).repository(format!("s3://{}/prefix", store.bucket())).connecting_to(&server);
+    for (name, value) in store.environment() {
+        pitr = pitr.env(name, value);
+    }
+    let pitr = pitr.env("PITR_REPOSITORY_ENDPOINT", &proxy.endpoint);
+    let backup = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..30 {
+                server.sql("SELECT pg_logical_emit_message(false, 'x', 'y')");
+                server.sql("SELECT pg_switch_wal()");
+                std::thread::sleep(Duration::from_millis(100));
+            }
+        });
+        take(&pitr, &["--wal=include", "--max-rate=8M"])
+    });
+    assert_eq!(listed(&pitr), (vec![backup.id.to_string()], vec![]));
+    assert!(!server.log().contains("terminating walsender process"), "{}", server.log());
+    no_traces(&server);
 }
 
 #[test]
