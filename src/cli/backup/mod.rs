@@ -161,7 +161,7 @@ impl BackupArgs {
             WalArg::Archive => true,
             WalArg::Include => false,
             WalArg::Auto => {
-                let archiving = source.archiving(clusters, primary.is_some());
+                let archiving = source.archiving(&connection, clusters, primary.is_some());
                 let (mode, why) = (if archiving.works { "archive" } else { "include" }, archiving.why);
                 progress.say(&format!("WAL: {mode}, because {why}"));
                 archiving.works

@@ -187,7 +187,8 @@ impl RestoreArgs {
             restore(cluster, backup, served.prepared.piece, &destination, &recovery, threads, &monitor);
         monitor.finish();
         let written = outcome.map_err(|e| {
-            let hint = recovery::hint(&e, &destination.dir);
+            let roots = destination.roots(backup);
+            let hint = recovery::hint(&e, roots.iter().map(|(root, _)| root.as_path()));
             Stop::Failed(e.into(), Some(hint))
         })?;
         if !global.quiet {

@@ -169,10 +169,11 @@ pub(super) fn how_to_start(dir: &Path, has_configuration: bool) -> String {
 }
 
 /// The operator's question, below the error.
-pub(super) fn hint(error: &RestoreError, dir: &Path) -> String {
+pub(super) fn hint<'a>(error: &RestoreError, roots: impl Iterator<Item = &'a Path>) -> String {
+    let roots: Vec<_> = roots.map(|root| shell_word(&root.display().to_string())).collect();
     let rest = format!(
         "what was written stays, marked as unfinished, and cannot be started; to try again, empty it: find {} -mindepth 1 -delete",
-        shell_word(&dir.display().to_string())
+        roots.join(" ")
     );
     match error {
         RestoreError::Taken(_) => "choose an empty directory".to_owned(),

@@ -3,6 +3,7 @@
 use tokio::runtime::Runtime;
 
 use super::BackupError;
+use super::wal::archiver_fails;
 use crate::postgres::replication::{ReplicationClient, SystemIdentity};
 use crate::postgres::{ConnInfo, PostgresError};
 use crate::repository::Cluster;
@@ -62,11 +63,12 @@ impl BackupSource {
     }
 
     /// Looks for the segments before the server's current one in every repository: what a setting says is
-    /// hope, what has arrived is proof. The one just ended may be on its way, so the one before it will do.
+    /// hope, what has arrived is proof. The one just ended may be on its way, so the one before it will do. Where the
+    /// login may ask for it, the archiver must not fail just now.
     ///
     /// Of a standby's backup the archiver brings the last segment when the primary has ended it. Where
     /// nobody can ask it to (`primary`), that may take for ever.
-    pub fn archiving(&self, clusters: &[Cluster<'_>], primary: bool) -> Archiving {
+    pub fn archiving(&self, connection: &ConnInfo, clusters: &[Cluster<'_>], primary: bool) -> Archiving {
         let no = |why: String| Archiving { works: false, why };
         if self.archive_mode == "off" {
             return no("archive_mode is off on the server".to_owned());
@@ -98,6 +100,10 @@ impl BackupSource {
                     ));
                 }
             }
+        }
+        // They came before it began to fail.
+        if let Some(why) = archiver_fails(connection) {
+            return no(why);
         }
         match arrived {
             Some(segment) => Archiving { works: true, why: format!("segment {segment} has been archived") },

@@ -10,7 +10,7 @@ use super::{BackupError, Monitor};
 use crate::operation::in_full::in_full;
 use crate::pgdata::backup_manifest::WalRange;
 use crate::postgres::ConnInfo;
-use crate::postgres::sql::SqlClient;
+use crate::postgres::sql::{ArchiverStats, SqlClient};
 use crate::repository::wal_archive::StoredWal;
 use crate::repository::{Cluster, RepositoryError};
 use crate::types::{Lsn, SegmentName, SegmentSize, TimelineId, WalFileName};
@@ -155,27 +155,34 @@ fn judge(cluster: &Cluster<'_>, copy: &str, need: Need) -> Result<Option<Found>,
 
 /// What the server says about its archiver; nothing where SQL is not allowed to this role.
 fn archiver(connection: &ConnInfo) -> String {
-    let asked = runtime().and_then(|runtime| {
-        let stats = async {
-            let mut sql = SqlClient::connect(connection).await?;
-            let stats = sql.archiver().await?;
-            sql.close().await;
-            Ok::<_, crate::postgres::PostgresError>(stats)
-        };
-        Ok(runtime.block_on(stats)?)
-    });
-    match asked {
-        Ok(stats) if stats.failing => format!(
-            "; the server's archiver fails: {} failures, the last with {}",
-            stats.failed,
-            stats.last_failed.unwrap_or_default()
-        ),
+    match archiver_stats(connection) {
+        Ok(stats) if stats.failing => format!("; {}", fails(&stats)),
         Ok(stats) => match stats.last_archived {
             Some(last) => format!("; the server says that it has archived {last}"),
             None => "; the server says that it has archived nothing".to_owned(),
         },
         Err(_) => String::new(),
     }
+}
+
+/// Whether the last thing that the server's archiver has done was to fail, in words.
+pub(super) fn archiver_fails(connection: &ConnInfo) -> Option<String> {
+    archiver_stats(connection).ok().filter(|stats| stats.failing).map(|stats| fails(&stats))
+}
+
+fn fails(stats: &ArchiverStats) -> String {
+    let last = stats.last_failed.as_deref().unwrap_or_default();
+    format!("the server's archiver fails: {} failures, the last with {last}", stats.failed)
+}
+
+fn archiver_stats(connection: &ConnInfo) -> Result<ArchiverStats, BackupError> {
+    let asked = async {
+        let mut sql = SqlClient::connect(connection).await?;
+        let stats = sql.archiver().await?;
+        sql.close().await;
+        Ok::<_, crate::postgres::PostgresError>(stats)
+    };
+    Ok(runtime()?.block_on(asked)?)
 }
 
 #[cfg(test)]

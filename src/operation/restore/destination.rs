@@ -61,7 +61,7 @@ impl Destination {
     }
 
     /// The directories that must be empty, with the bytes that go there.
-    pub(super) fn roots(&self, backup: &Backup) -> Vec<(PathBuf, u64)> {
+    pub fn roots(&self, backup: &Backup) -> Vec<(PathBuf, u64)> {
         let mut roots = BTreeMap::from([(self.dir.clone(), 0)]);
         for archive in &backup.archives {
             let Some(root) = self.root_of(backup, &archive.name) else { continue };

@@ -24,6 +24,18 @@ fn the_archiver_is_relied_on_only_where_its_segments_have_arrived() {
     second.expect_code(0);
     second.expect_said(&format!("WAL: archive, because segment {segment} has been archived"));
 
+    // What has arrived proves nothing about what comes.
+    server.append_setting("archive_command", "false");
+    server.sql("SELECT pg_reload_conf()");
+    server.sql("CREATE TABLE u ()");
+    server.sql("SELECT pg_switch_wal()");
+    wait_until("the archiver has failed", 60, || {
+        server.sql("SELECT last_failed_time > last_archived_time FROM pg_stat_archiver") == "t"
+    });
+    let failing = pitr.run(["backup"]);
+    failing.expect_code(0);
+    failing.expect_said("WAL: include, because the server's archiver fails");
+
     let off = Server::build(&dir, "off").start();
     let other = Pitr::new(&dir).repository(format!("file://{}/other", dir.path().display()));
     let third = other.connecting_to(&off).run(["backup"]);
