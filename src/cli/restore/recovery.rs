@@ -186,3 +186,19 @@ pub(super) fn hint<'a>(error: &RestoreError, roots: impl Iterator<Item = &'a Pat
         RestoreError::Map(_) | RestoreError::Control(_) => rest,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_try_is_told_all_directories_that_it_needs_empty() {
+        let error = RestoreError::File {
+            action: "write",
+            path: "base/1".to_owned(),
+            source: std::io::ErrorKind::StorageFull.into(),
+        };
+        let said = hint(&error, [Path::new("/data"), Path::new("/fast disk/16384")].into_iter());
+        assert!(said.ends_with("empty it: find /data '/fast disk/16384' -mindepth 1 -delete"), "{said}");
+    }
+}

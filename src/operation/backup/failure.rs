@@ -49,3 +49,27 @@ impl FirstFailure {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_for_a_silent_server_hears_of_it_before_and_while_he_waits() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let failure = FirstFailure::default();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(std::time::Duration::from_millis(50));
+                failure.set(BackupError::Argument("first".to_owned()));
+                failure.set(BackupError::Argument("echo".to_owned()));
+            });
+            runtime.block_on(failure.stopped());
+        });
+        assert!(failure.is_stopped());
+        // One after the other, as the threads have their turns.
+        runtime.block_on(failure.stopped());
+        runtime.block_on(failure.stopped());
+        assert!(matches!(failure.take(), BackupError::Argument(what) if what == "first"));
+    }
+}
