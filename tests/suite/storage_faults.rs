@@ -170,7 +170,7 @@ fn a_directory_in_an_objects_place_is_no_absence() {
             assert_eq!(error.kind, StorageErrorKind::Permanent, "{}", text(&error));
             assert!(text(&error).contains("a directory"), "{}", text(&error));
         }
-        assert_ne!(storage.create(object, Bytes::from_static(b"y")).ok(), Some(Created::New));
+        assert!(storage.create(object, Bytes::from_static(b"y")).is_err());
     }
 }
 

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use rustix::fs::{AtFlags, Mode, OFlags};
+use rustix::fs::AtFlags;
 use rustix::io::Errno;
 
 use super::FsStorage;
@@ -59,9 +59,8 @@ impl<'a> FsWriter<'a> {
     /// its name, and who sees it must not call it durable on that writer's word: sync both, then say so.
     fn confirm_existing(&self) -> Result<(), StorageError> {
         let path = Path::new(&self.name);
-        let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
-        let found = rustix::fs::openat(&self.root, path, flags, Mode::empty())
-            .map_err(|e| self.storage.error("sync", &self.name, e.into()))?;
+        let gone = || self.storage.error("sync", &self.name, std::io::ErrorKind::NotFound.into());
+        let (found, _) = self.storage.open("sync", &self.name)?.ok_or_else(gone)?;
         durable::sync_file(found, path).map_err(|e| self.fail(e))?;
         durable::sync_dirs_at(self.root.as_fd(), &self.folder).map_err(|e| self.fail(e))
     }
